@@ -48,18 +48,8 @@ DPKG_OPTIONS: Final = (
 )
 # Suites a Debian mirror serves; anything else in the machine's sources is no Debian mirror.
 DEBIAN_SUITES: Final = frozenset(
-    [
-        "bullseye",
-        "bookworm",
-        "trixie",
-        "forky",
-        "sid",
-        "oldoldstable",
-        "oldstable",
-        "stable",
-        "testing",
-        "unstable",
-    ]
+    {"bullseye", "bookworm", "trixie", "forky", "sid", "testing", "unstable"}
+    | {"stable", "oldstable", "oldoldstable"}
 )
 # What the machine's own apt needs to reach its mirror, the hosts' needs too.
 APT_OPTIONS: Final = (

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The commands of the project. `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; say PYTHON=... to choose another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# Tools find each other, and ansible-lint its ansible-playbook, through the path.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# Tests have a lab of their own, so that they never touch the demo's hosts.
+TEST_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-test} \
+	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.113.0/24}
+MYPY_PATHS := $(wildcard agent/src agent/tests lab plugins tests bench molecule)
+UNIT_PATHS := $(wildcard agent/tests) tests
+
+.PHONY: help venv lock demo test test-all lint unit molecule figures \
+	lab-up lab-down lab-status clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+venv: $(STAMP) ## the pinned packages in .venv
+
+$(STAMP): requirements.txt
+	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.11 or newer found: install one" \
+		"(Debian 12 or newer: apt-get install python3), or name it: make PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: $(PYTHON) is older than Python 3.11: name a newer one, make PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module:" \
+		"install it (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@echo "venv: installing the packages of requirements.txt (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
+		--requirement requirements.txt
+	@# Bytecode for what every command loads; the bundled collections are many and mostly unused.
+	@# Packages ship samples that do not compile on purpose, so the exit code tells nothing.
+	@$(BIN)/python -m compileall -q -j 0 -x 'ansible_collections|/tests?/' $(VENV)/lib > /dev/null || true
+	@touch $(STAMP)
+
+lock: ## make requirements.txt anew from requirements.in
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --no-compile --requirement requirements.in
+	{ sed -n '/^[^#]/q;p' requirements.txt; \
+	  $(VENV)-lock/bin/python -m pip freeze --exclude pip --exclude setuptools; } > requirements.new
+	mv requirements.new requirements.txt
+	rm -rf $(VENV)-lock
+
+demo: $(STAMP) ## bare hosts to a running three-node cluster
+	@$(BIN)/python -m lab.demo
+
+lab-up: $(STAMP) ## make or start the lab's hosts
+	@$(BIN)/python -m lab up
+
+lab-down: $(STAMP) ## remove the lab's hosts and their data
+	@$(BIN)/python -m lab down
+
+lab-status: $(STAMP) ## show the lab's hosts
+	@$(BIN)/python -m lab status
+
+lint: $(STAMP) ## ruff, mypy, yamllint, ansible-lint
+	ruff check .
+	ruff format --check .
+	mypy $(MYPY_PATHS)
+	yamllint --strict .
+	ansible-lint
+
+unit: $(STAMP) ## tests that need no host
+	pytest $(UNIT_PATHS)
+
+molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
+	$(TEST_LAB) python -m lab down
+	$(TEST_LAB) molecule test --all
+
+test: lint unit molecule ## everything CI runs
+
+test-all: test ## the tests of CI and those too long for it
+	$(TEST_LAB) python -m bench.failover --runs 3
+
+figures: $(STAMP) ## repeat the loss of the primary; print median and spread
+	$(TEST_LAB) python -m bench.failover
+
+clean: ## remove what the commands above left in the tree
+	rm -rf $(VENV) .ansible .mypy_cache .pytest_cache .ruff_cache

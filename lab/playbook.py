@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the collection's playbooks over the lab's inventory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lab.cluster import INVENTORY, REPOSITORY
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SITE: Final = "pgherd.cluster.site"
+RECAP: Final = re.compile(
+    r"^(?P<host>\S+)\s+: ok=\d+\s+changed=(?P<changed>\d+)\s+unreachable=\d+", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a playbook did: its exit code, all it printed, and the changes counted per host."""
+
+    code: int
+    output: str
+    changed: Mapping[str, int]
+
+
+def command(playbook: str = SITE, variables: Mapping[str, object] | None = None) -> list[str]:
+    """Return the command line that runs *playbook* over the lab with extra *variables*."""
+    tool = Path(sys.executable).with_name("ansible-playbook")
+    line = [str(tool), "--inventory", str(INVENTORY), playbook]
+    if variables:
+        line += ["--extra-vars", json.dumps(dict(variables))]
+    return line
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for Ansible: this repository's settings and nothing coloured."""
+    settings = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    return {**os.environ, **settings}
+
+
+def run(
+    playbook: str = SITE,
+    variables: Mapping[str, object] | None = None,
+    options: Sequence[str] = (),
+    timeout_seconds: float = 900,
+) -> Outcome:
+    """Run *playbook* and return what came of it, a failure included.
+
+    Raises LabError when it takes longer than *timeout_seconds*.
+    """
+    try:
+        done = subprocess.run(
+            [*command(playbook, variables), *options],
+            cwd=REPOSITORY,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=timeout_seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{playbook} was not done in {timeout_seconds:g} s.") from error
+    changed = {match["host"]: int(match["changed"]) for match in RECAP.finditer(done.stdout)}
+    return Outcome(done.returncode, done.stdout, changed)
+
+
+def deploy(variables: Mapping[str, object] | None = None) -> Outcome:
+    """Run site.yml with *variables*; raises LabError, with the last lines, when it fails."""
+    outcome = run(variables=variables)
+    if outcome.code != 0:
+        tail = "\n".join(outcome.output.splitlines()[-40:])
+        raise LabError(f"site.yml failed with {outcome.code}:\n{tail}")
+    return outcome

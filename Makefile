@@ -76,7 +76,7 @@ unit: $(STAMP) ## tests that need no host
 
 molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 	$(TEST_LAB) python -m lab down
-	$(TEST_LAB) molecule test --all
+	$(TEST_LAB) molecule test --all --no-command-borders
 
 test: lint unit molecule ## everything CI runs
 

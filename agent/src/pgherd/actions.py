@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a decision can ask for; `loop` carries it out."""
+
+from dataclasses import dataclass
+
+from pgherd.model import Member
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Win the initialize key, run initdb, become the first primary."""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """Copy the data directory from *source* and start as its standby."""
+
+    source: Member
+
+
+@dataclass(frozen=True)
+class StartPrimary:
+    """Start the crashed instance again as the primary it was, on the same timeline."""
+
+
+@dataclass(frozen=True)
+class StartStandby:
+    """Start in recovery, following nobody yet."""
+
+
+@dataclass(frozen=True)
+class Rejoin:
+    """Bring the data directory onto *leader*'s history (rewind, else clone) and follow it."""
+
+    leader: Member
+
+
+@dataclass(frozen=True)
+class Follow:
+    """Point the running standby at *leader*."""
+
+    leader: Member
+
+
+@dataclass(frozen=True)
+class TakeKey:
+    """Create the leader key, if nobody has created it meanwhile."""
+
+
+@dataclass(frozen=True)
+class ReleaseKey:
+    """Delete the leader key we hold."""
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Promote the running standby."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Do a leader's upkeep: status, history, configuration, slots."""
+
+
+@dataclass(frozen=True)
+class KeepSlots:
+    """Do a standby's upkeep: slots that do not hold back WAL nobody needs."""
+
+
+@dataclass(frozen=True)
+class Demote:
+    """Stop the primary at once; the next view decides how it comes back."""
+
+
+@dataclass(frozen=True)
+class StopAndLeave:
+    """Stop PostgreSQL, give the key away, end the agent."""
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """End the agent without touching the data directory, with a reason for a human."""
+
+    found: str
+    expected: str
+
+
+Action = (
+    Bootstrap | Clone | StartPrimary | StartStandby | Rejoin | Follow | TakeKey | ReleaseKey
+    | Promote | Lead | KeepSlots | Demote | StopAndLeave | Refuse
+)  # fmt: skip

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemon: puts the parts together, obeys signals, ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from pgherd.api import Api
+from pgherd.clock import boottime
+from pgherd.config import Config, load
+from pgherd.errors import ConfigError, ForeignDataError
+from pgherd.etcd import Etcd
+from pgherd.guard import InProcessGuard
+from pgherd.lease import LeaseKeeper
+from pgherd.loop import Effects, Loop
+from pgherd.peers import HttpPeers
+from pgherd.postgres import Postgres
+from pgherd.postmaster import Cage
+from pgherd.store import Store
+from pgherd.systemd import Notifier, is_restart
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+UNIT: Final = "pgherd.service"
+# sysexits.h EX_CONFIG: a human must act, so systemd does not start us again.
+EX_CONFIG: Final = 78
+
+
+class Agent:
+    """One running agent.
+
+    :param path: the configuration file, read again on SIGHUP.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self._path = path
+        self._wake = asyncio.Event()
+        self._notifier = Notifier()
+        self._etcd = Etcd(
+            config.etcd_endpoints,
+            timeout=config.timing.etcd_timeout,
+            hedge_delay=config.timing.hedge_delay,
+            tls=config.etcd_tls.client_context(),
+        )
+        self._peers = HttpPeers(config.rest_tls.client_context())
+        postgres = Postgres(config, self._wake.set, Cage.below_own())
+        self._guard = InProcessGuard(boottime, postgres.kill)
+        lease_file = config.runtime_dir / f"{config.scope}.lease"
+        self._keeper = LeaseKeeper(self._etcd, config.timing, boottime, lease_file, self._wake.set)
+        effects = Effects(
+            store=Store(self._etcd, config.namespace, config.scope, config.name),
+            keeper=self._keeper,
+            postgres=postgres,
+            peers=self._peers,
+            guard=self._guard,
+            systemd=self._notifier,
+            clock=boottime,
+        )
+        self._loop = Loop(config, effects, self._wake)
+        self._api = Api(self._loop)
+
+    async def run(self) -> None:
+        """Run until told to end.
+
+        :raises ForeignDataError: the data directory belongs to another cluster.
+        :raises OSError: the REST API's address cannot be used.
+        """
+        self._keeper.adopt()
+        await self._keeper.renew()
+        await self._api.start()
+        self._notifier.ready("serving")
+        self._obey_signals()
+        tasks = [asyncio.create_task(self._keeper.run()), asyncio.create_task(self._guard.run())]
+        try:
+            await self._loop.run()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._api.stop()
+            await self._peers.close()
+            await self._etcd.close()
+        if self._loop.failure is not None:
+            raise self._loop.failure
+
+    def _obey_signals(self) -> None:
+        events = asyncio.get_running_loop()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def end() -> None:
+            task = asyncio.create_task(self._end())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        events.add_signal_handler(signal.SIGTERM, end)
+        events.add_signal_handler(signal.SIGINT, end)
+        events.add_signal_handler(signal.SIGHUP, self._reload)
+
+    async def _end(self) -> None:
+        """Leave PostgreSQL running for our successor, or stop it and hand the lead over."""
+        if await is_restart(UNIT):
+            log.info("restarting: PostgreSQL and the lease stay for the next agent")
+            await self._loop.operations.cancel()
+            self._keeper.save()
+            self._loop.finished.set()
+        else:
+            log.info("stopping, PostgreSQL too")
+            self._notifier.stopping("stopping PostgreSQL")
+            await self._loop.operations.cancel()
+            self._loop.stopping = True
+        self._wake.set()
+
+    def _reload(self) -> None:
+        try:
+            config = load(self._path)
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("the new configuration is not used: %s", problem)
+            return
+        log.info("configuration read again")
+        self._loop.reconfigure(config)
+
+
+async def _run(path: Path, config: Config) -> None:
+    await Agent(path, config).run()
+
+
+def main(path: Path) -> int:
+    """Run the agent with the configuration file *path*; return the exit code."""
+    try:
+        config = load(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"pgherd: {problem}\n")
+        return EX_CONFIG
+    logging.basicConfig(level=config.log_level, format="%(levelname)s %(message)s")
+    # One line a request of every library would drown what the agent has to say.
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_run(path, config))
+    except ForeignDataError as error:
+        log.critical("%s", error)
+        return EX_CONFIG
+    except OSError as error:
+        log.critical("the REST API cannot listen on restapi.listen: %s", error)
+        return 1
+    return 0

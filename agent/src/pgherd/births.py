@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a data directory comes to be: the first one of a cluster, and copies of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from pgherd.errors import PostgresError, StoreError
+from pgherd.model import Member, Settings
+
+if TYPE_CHECKING:
+    from pgherd.config import Config
+    from pgherd.lease import LeaseKeeper
+    from pgherd.postgres import Postgres
+    from pgherd.store import Store
+
+log = logging.getLogger(__name__)
+
+
+async def bootstrap(config: Config, store: Store, keeper: LeaseKeeper, postgres: Postgres) -> None:
+    """Create the cluster, if this member wins the race for the initialize key (R39).
+
+    A failure gives the claim back; what initdb has made is set aside for a human to look at.
+
+    :raises PgherdError: initdb or the first start failed, or etcd refused.
+    """
+    lease = keeper.lease
+    if lease is None or not await store.claim_initialize(lease.id):
+        log.info("another member creates the cluster")
+        return
+    settings = Settings.parse(config.bootstrap_config)
+    try:
+        await postgres.initdb(config.initdb)
+    except PostgresError:
+        await store.abandon_initialize(lease.id)
+        raise
+    try:
+        await postgres.configure(config, settings.parameters)
+        await postgres.start_primary()
+        await postgres.wait_until_answering(settings.primary_start_timeout)
+        await postgres.create_accounts()
+        await _announce(config, store, lease.id, postgres)
+    except (PostgresError, StoreError):
+        await postgres.stop_now()
+        log.error("the new data directory is kept as %s", postgres.set_aside("failed"))
+        await store.abandon_initialize(lease.id)
+        raise
+
+
+async def _announce(config: Config, store: Store, lease: int, postgres: Postgres) -> None:
+    [row] = await postgres.query("SELECT system_identifier::text AS id FROM pg_control_system()")
+    if not await store.complete_initialize(row["id"], config.bootstrap_config, lease):
+        raise StoreError("the claim to create the cluster was lost meanwhile")
+
+
+async def clone(postgres: Postgres, source: Member, leader: Member | None) -> None:
+    """Copy *source* and start as a standby of *leader*.
+
+    :raises PostgresError: the copy or the start failed.
+    """
+    log.info("copying the data of %s", source.name)
+    await postgres.clone(source)
+    await postgres.start_standby(leader or source)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's configuration: YAML files in Patroni's vocabulary, checked before use.
+
+`load` merges `pgherd.yml` with `conf.d/*.yml` beside it, mapping by mapping, later files winning.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pgherd.errors import ConfigError
+from pgherd.model import Tags
+from pgherd.schema import check
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds, all of them; see docs/configuration.md for how they hang together."""
+
+    lease_ttl: int = 5
+    keepalive_interval: float = 1.0
+    loop_interval: float = 2.0
+    peer_timeout: float = 0.5
+    etcd_timeout: float = 1.0
+    hedge_delay: float = 0.2
+
+    @property
+    def margin(self) -> float:
+        """What is taken off a lease so that PostgreSQL is dead before others may think so."""
+        return max(0.3, self.lease_ttl / 10)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Where one connection kind finds its trust and identity; all None means no TLS."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+    def client_context(self) -> ssl.SSLContext | None:
+        """Return a verifying client context, None when TLS is not configured."""
+        if not (self.ca or self.certificate):
+            return None
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    def server_context(self) -> ssl.SSLContext | None:
+        """Return a server context, None when no certificate is configured."""
+        if not self.certificate:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+@dataclass(frozen=True)
+class Account:
+    """A PostgreSQL role the agent uses; the password never shows in a repr."""
+
+    username: str
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class PostgresConfig:
+    """The local instance: where it is, how it listens, what it is configured with."""
+
+    listen: str
+    port: int
+    connect_host: str
+    connect_port: int
+    data_dir: Path
+    bin_dir: Path
+    socket_directory: Path
+    log_file: Path
+    superuser: Account
+    replication: Account
+    rewind: Account
+    default_parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    pg_hba: tuple[str, ...] = ()
+    pg_ident: tuple[str, ...] = ()
+    tls: Tls = Tls()
+
+
+@dataclass(frozen=True)
+class Config:
+    """One agent's whole configuration."""
+
+    scope: str
+    namespace: str
+    name: str
+    listen_host: str
+    listen_port: int
+    connect_address: str
+    rest_tls: Tls
+    etcd_endpoints: tuple[str, ...]
+    etcd_tls: Tls
+    timing: Timing
+    postgres: PostgresConfig
+    bootstrap_config: Mapping[str, Any]
+    initdb: Mapping[str, Any]
+    tags: Tags
+    log_level: str
+    runtime_dir: Path
+
+    @property
+    def api_url(self) -> str:
+        scheme = "https" if self.rest_tls.certificate else "http"
+        return f"{scheme}://{self.connect_address}/patroni"
+
+    @property
+    def conn_url(self) -> str:
+        return f"postgres://{self.postgres.connect_host}:{self.postgres.connect_port}/postgres"
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *base* with *over* laid on it, mappings merged key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merge(old, value)
+        merged[key] = value
+    return merged
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in the file *path*.
+
+    :raises ConfigError: it cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{path}: not YAML: {error}".replace("\n", " ")]) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError([f"{path}: must hold a mapping, not a {type(content).__name__}"])
+    return content
+
+
+def load(path: Path, *, fragments: bool = True) -> Config:
+    """Read and check *path*, with the `conf.d` beside it unless *fragments* is false.
+
+    :raises ConfigError: with one sentence for every key that is missing, unknown or wrong.
+    """
+    raw = read_yaml(path)
+    for fragment in sorted(path.parent.glob("conf.d/*.yml")) if fragments else ():
+        raw = merge(raw, read_yaml(fragment))
+    problems = check(raw, partial=False)
+    if problems:
+        raise ConfigError(problems)
+    return build(raw)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def _tls(section: Mapping[str, Any], ca: str, certificate: str, key: str) -> Tls:
+    return Tls(section.get(ca), section.get(certificate), section.get(key))
+
+
+def build(raw: Mapping[str, Any]) -> Config:
+    """Build the configuration from a mapping that `check` has found good."""
+    rest, etcd = raw["restapi"], raw["etcd3"]
+    host, port = _address(rest["listen"])
+    hosts = etcd["hosts"]
+    hosts = hosts.split(",") if isinstance(hosts, str) else hosts
+    protocol = etcd.get("protocol", "http")
+    bootstrap = raw.get("bootstrap", {})
+    return Config(
+        scope=raw["scope"],
+        namespace=str(raw.get("namespace", "service")).strip("/"),
+        name=raw["name"],
+        listen_host=host,
+        listen_port=port,
+        connect_address=rest["connect_address"],
+        rest_tls=_tls(rest, "cafile", "certfile", "keyfile"),
+        etcd_endpoints=tuple(f"{protocol}://{item.strip()}" for item in hosts),
+        etcd_tls=_tls(etcd, "cacert", "cert", "key"),
+        timing=Timing(**raw.get("pgherd", {})),
+        postgres=_postgres(raw["postgresql"], raw["scope"]),
+        bootstrap_config=bootstrap.get("dcs", {}),
+        initdb=bootstrap.get("initdb", {}),
+        tags=Tags.parse(raw.get("tags", {})),
+        log_level=raw.get("log", {}).get("level", "INFO"),
+        runtime_dir=Path(raw.get("runtime_dir", "/run/pgherd")),
+    )
+
+
+def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:
+    listen, port = _address(raw["listen"])
+    connect_host, connect_port = _address(raw["connect_address"])
+    bin_dir = Path(raw["bin_dir"])
+    accounts = raw["authentication"]
+    superuser = Account(**accounts["superuser"])
+    log_file = f"/var/log/postgresql/postgresql-{bin_dir.parent.name}-{scope}.log"
+    return PostgresConfig(
+        listen=listen,
+        port=port,
+        connect_host=connect_host,
+        connect_port=connect_port,
+        data_dir=Path(raw["data_dir"]),
+        bin_dir=bin_dir,
+        socket_directory=Path(raw.get("socket_directory", "/var/run/postgresql")),
+        log_file=Path(raw.get("log_file", log_file)),
+        superuser=superuser,
+        replication=Account(**accounts["replication"]),
+        rewind=Account(**accounts["rewind"]) if "rewind" in accounts else superuser,
+        default_parameters=raw.get("default_parameters", {}),
+        parameters=raw.get("parameters", {}),
+        pg_hba=tuple(raw.get("pg_hba", ())),
+        pg_ident=tuple(raw.get("pg_ident", ())),
+        tls=_tls(raw.get("ssl", {}), "ca", "certificate", "key"),
+    )

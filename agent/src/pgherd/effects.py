@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the loop needs from the world, as small Protocols: each has one real implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pgherd.model import Member, Peer
+
+Clock = Callable[[], float]
+
+
+class Peers(Protocol):
+    """Asks other members over their REST API."""
+
+    async def ask(self, members: Mapping[str, Member], within: float) -> dict[str, Peer]:
+        """Return the answers that came within *within* seconds, by member name."""
+
+
+class Guard(Protocol):
+    """Kills PostgreSQL when the lease's deadline passes while it is a primary."""
+
+    def arm(self, deadline: float) -> None:
+        """PostgreSQL may be a primary until *deadline* (CLOCK_BOOTTIME seconds), not longer."""
+
+    def disarm(self) -> None:
+        """PostgreSQL is no primary; there is nothing to guard."""
+
+
+class Systemd(Protocol):
+    """Tells the service manager how the agent is."""
+
+    def ready(self, status: str) -> None:
+        """The agent serves its REST API."""
+
+    def alive(self, status: str) -> None:
+        """The loop has just made a round; *status* is one line for `systemctl status`."""

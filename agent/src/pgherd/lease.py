@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeping our etcd lease alive, and knowing how long it is good for.
+
+Validity is counted from *before* a renewal was sent: etcd counts from when it received it, so ours
+always ends first. A margin on top leaves time to kill PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pgherd.errors import LeaseLostError, StoreError
+from pgherd.model import Lease
+from pgherd.pgfiles import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgherd.config import Timing
+    from pgherd.effects import Clock
+    from pgherd.etcd import Etcd
+
+log = logging.getLogger(__name__)
+
+# After a failed renewal the next try follows this soon: the lease is running out.
+RETRY_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What the next agent process needs to go on with this lease."""
+
+    lease: int
+    valid_until: float
+    ttl: int
+    boot_id: str
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot: deadlines on CLOCK_BOOTTIME mean nothing in another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class LeaseKeeper:
+    """Grants, renews and remembers the agent's lease.
+
+    :param path: where the lease is kept for the agent's successor after a restart.
+    :param on_change: called when the lease was gained or lost.
+    """
+
+    def __init__(
+        self, etcd: Etcd, timing: Timing, clock: Clock, path: Path, on_change: Callable[[], None]
+    ) -> None:
+        self._etcd = etcd
+        self._timing = timing
+        self._clock = clock
+        self._path = path
+        self._on_change = on_change
+        self._ttl = timing.lease_ttl
+        self._renewed: Callable[[float], None] = lambda deadline: None
+        self.lease: Lease | None = None
+
+    def on_renewal(self, callback: Callable[[float], None]) -> None:
+        """Have *callback* called with the new deadline after every renewal."""
+        self._renewed = callback
+
+    def retime(self, timing: Timing) -> None:
+        """Use other timings; a changed ttl takes effect with the next lease."""
+        self._timing = timing
+
+    @property
+    def needs_other_ttl(self) -> bool:
+        """Whether the lease we have was granted with another ttl than is wanted now."""
+        return self.lease is not None and self._ttl != self._timing.lease_ttl
+
+    def adopt(self) -> None:
+        """Take over the lease of the agent process before us, if it was of this boot."""
+        try:
+            saved = _Saved(**json.loads(self._path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return
+        if saved.boot_id == boot_id():
+            self._ttl = saved.ttl
+            self.lease = Lease(saved.lease, saved.valid_until)
+            log.info("going on with lease %x of the agent before", saved.lease)
+
+    async def run(self) -> None:
+        """Renew until cancelled."""
+        while True:
+            started = self._clock()
+            good = await self.renew()
+            interval = self._timing.keepalive_interval if good else RETRY_SECONDS
+            await asyncio.sleep(max(0.0, started + interval - self._clock()))
+
+    async def renew(self) -> bool:
+        """Renew the lease once, or get one; tell whether etcd answered."""
+        sent = self._clock()
+        current = self.lease
+        try:
+            if current is None:
+                await self._grant(sent)
+            else:
+                await self._etcd.lease_keepalive(current.id)
+                if self.lease is current:
+                    self._extend(current.id, sent)
+        except LeaseLostError:
+            log.warning("the lease was lost: etcd let it expire or somebody revoked it")
+            if self.lease is current:
+                self.lease = None
+            self._on_change()
+        except StoreError as error:
+            log.warning("the lease could not be renewed: %s", error)
+            return False
+        return True
+
+    async def _grant(self, sent: float) -> None:
+        self._ttl = self._timing.lease_ttl
+        self._extend(await self._etcd.lease_grant(self._ttl), sent)
+        self._on_change()
+
+    def _extend(self, lease: int, sent: float) -> None:
+        is_new = self.lease is None or self.lease.id != lease
+        self.lease = Lease(lease, sent + self._ttl - self._timing.margin)
+        self._renewed(self.lease.valid_until)
+        if is_new:
+            self._save()
+
+    def _save(self) -> None:
+        assert self.lease is not None
+        # The deadline is that of the first renewal; a successor renews it before anything else.
+        saved = _Saved(self.lease.id, self.lease.valid_until, self._ttl, boot_id())
+        write_atomically(self._path, json.dumps(asdict(saved)))
+
+    async def replace(self) -> tuple[Lease | None, Lease]:
+        """Get a lease with the ttl wanted now; the caller moves its keys to it and drops the old.
+
+        :return: the old lease and the new one, which is the current one from now on.
+        :raises StoreError: etcd refused or did not answer.
+        """
+        old, sent = self.lease, self._clock()
+        ttl = self._timing.lease_ttl
+        new = await self._etcd.lease_grant(ttl)
+        self._ttl = ttl
+        self._extend(new, sent)
+        assert self.lease is not None
+        return old, self.lease
+
+    def save(self) -> None:
+        """Write down the lease and its deadline for the agent process after us."""
+        if self.lease is not None:
+            self._save()
+
+    async def revoke(self) -> None:
+        """Give the lease back and with it every key bound to it, the leader key too."""
+        lease, self.lease = self.lease, None
+        self._path.unlink(missing_ok=True)
+        if lease is not None:
+            await self._etcd.lease_revoke(lease.id)

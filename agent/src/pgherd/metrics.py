@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`GET /metrics`: Patroni's series under Patroni's names, ours as `pgherd_*`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from pgherd import PATRONI_VERSION, __version__
+from pgherd.decide import RULES
+from pgherd.published import state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgherd.loop import Loop
+
+# Patroni's numbers for its states (`patroni_postgres_state`).
+STATES: Final = {
+    "initializing new cluster": 0,
+    "creating replica": 4,
+    "running": 5,
+    "starting": 6,
+    "stopping": 11,
+    "stopped": 12,
+    "crashed": 14,
+}
+
+
+def _padded(version: str) -> int:
+    """Return Patroni's way to show a version as a number: 4.1.5 is 40105."""
+    major, minor, patch = (int(part) for part in version.split("."))
+    return major * 10000 + minor * 100 + patch
+
+
+def _seconds(text: str | None) -> float:
+    """Return seconds since the epoch for a timestamp PostgreSQL printed, 0 for none."""
+    if not text:
+        return 0.0
+    # PostgreSQL prints +00, which fromisoformat takes from Python 3.11 on.
+    return datetime.fromisoformat(text).timestamp()
+
+
+class Collector:
+    """Turns the loop's last view into metrics when asked."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["scope", "name"]
+        values = [self._loop.config.scope, self._loop.config.name]
+        for name, help_text, value in self._gauges():
+            gauge = GaugeMetricFamily(name, help_text, labels=labels)
+            gauge.add_metric(values, value)
+            yield gauge
+        for name, help_text, value in self._counters():
+            counter = CounterMetricFamily(name, help_text, labels=labels)
+            counter.add_metric(values, value)
+            yield counter
+        rule = GaugeMetricFamily(
+            "pgherd_rule", "1 for the rule that fired last.", labels=[*labels, "rule"]
+        )
+        fired = self._loop.decision.rule.name if self._loop.decision else None
+        for row in RULES:
+            rule.add_metric([*values, row.name], float(row.name == fired))
+        yield rule
+        info = GaugeMetricFamily("pgherd_info", "pgherd's version.", labels=[*labels, "version"])
+        info.add_metric([*values, __version__], 1)
+        yield info
+
+    def _gauges(self) -> Iterator[tuple[str, str, float]]:
+        view = self._loop.view
+        instance = view.instance
+        streaming = instance.is_streaming
+        word = state(instance, view.operation)
+        yield "patroni_version", "Patroni release spoken.", _padded(PATRONI_VERSION)
+        yield "patroni_postgres_running", "PostgreSQL answers.", float(instance.is_running)
+        yield (
+            "patroni_postmaster_start_time",
+            "Start of the postmaster, seconds since the epoch.",
+            _seconds(instance.started_at),
+        )
+        yield "patroni_primary", "PostgreSQL is a primary.", float(instance.is_primary)
+        yield "patroni_standby_leader", "Leader of a standby cluster.", 0.0
+        yield "patroni_replica", "PostgreSQL is a standby.", float(instance.is_standby)
+        yield "patroni_sync_standby", "Synchronous standby.", 0.0
+        yield "patroni_quorum_standby", "Standby of the quorum.", 0.0
+        yield (
+            "patroni_xlog_replayed_timestamp",
+            "Commit time of the last transaction replayed, seconds since the epoch.",
+            _seconds(instance.replayed_at),
+        )
+        yield "patroni_xlog_paused", "Replay is paused.", float(instance.replay_paused)
+        yield "patroni_postgres_streaming", "The standby streams.", float(streaming)
+        yield (
+            "patroni_postgres_in_archive_recovery",
+            "The standby replays from the archive.",
+            float(instance.is_standby and not streaming),
+        )
+        yield (
+            "patroni_postgres_server_version",
+            "PostgreSQL's version number.",
+            float(instance.server_version or 0),
+        )
+        unlocked = view.cluster is not None and view.leader is None
+        yield "patroni_cluster_unlocked", "Nobody holds the leader key.", float(unlocked)
+        yield "patroni_failsafe_mode_is_active", "Failsafe mode is active.", 0.0
+        yield "patroni_postgres_timeline", "Timeline.", float(instance.timeline or 0)
+        yield (
+            "patroni_dcs_last_seen",
+            "When etcd last answered, seconds since the epoch.",
+            float(self._loop.dcs_last_seen),
+        )
+        pending = bool(instance.pending_restart)
+        yield "patroni_pending_restart", "Settings wait for a restart.", float(pending)
+        yield "patroni_is_paused", "Automatic failover is paused.", float(view.settings.pause)
+        yield "patroni_postgres_state", "Patroni's number of the state.", STATES.get(word, -1)
+        remaining = view.lease.valid_until - self._loop.effects.clock() if view.lease else 0.0
+        yield "pgherd_lease_remaining_seconds", "How long our lease is good for.", remaining
+
+    def _counters(self) -> Iterator[tuple[str, str, float]]:
+        instance = self._loop.view.instance
+        for name, help_text, position in (
+            ("patroni_xlog_location", "WAL position of a primary, bytes.", instance.location),
+            ("patroni_xlog_received_location", "WAL received, bytes.", instance.received),
+            ("patroni_xlog_replayed_location", "WAL replayed, bytes.", instance.replayed),
+        ):
+            yield name, help_text, float(position or 0)
+        yield "pgherd_rounds", "Rounds of the loop.", float(self._loop.rounds)
+        yield "pgherd_decisions", "Changes of the rule that fires.", float(self._loop.decisions)
+
+
+def exposition(loop: Loop) -> bytes:
+    """Return the metrics of *loop* in Prometheus's text format.
+
+    The client library appends ``_total`` to a counter; Patroni's have no such ending and dashboards
+    know them without, so theirs is taken off again.
+    """
+    registry = CollectorRegistry()
+    registry.register(Collector(loop))
+    text = generate_latest(registry)
+    for name in (b"location", b"received_location", b"replayed_location"):
+        text = text.replace(b"patroni_xlog_" + name + b"_total", b"patroni_xlog_" + name)
+    return text

@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words of the domain, as frozen values: what etcd, PostgreSQL and the peers say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def parse_lsn(text: str) -> int:
+    """Return the byte position that *text* (``X/Y`` in hexadecimal) names.
+
+    :raises ValueError: *text* is not an LSN.
+    """
+    high, slash, low = text.partition("/")
+    if not slash:
+        raise ValueError(f"not an LSN: {text!r}")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def format_lsn(position: int) -> str:
+    """Return *position* (bytes) the way PostgreSQL prints it, ``X/Y`` in hexadecimal."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What an operator says about one member (Patroni's tags)."""
+
+    nofailover: bool = False
+    failover_priority: int = 1
+    noloadbalance: bool = False
+    clonefrom: bool = False
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Tags:
+        """Read the mapping of a configuration file or of a member key; unknown tags are kept."""
+        known = {"nofailover", "failover_priority", "noloadbalance", "clonefrom"}
+        priority = int(raw.get("failover_priority", 1))
+        return cls(
+            nofailover=bool(raw.get("nofailover", priority <= 0)),
+            failover_priority=priority,
+            noloadbalance=bool(raw.get("noloadbalance", False)),
+            clonefrom=bool(raw.get("clonefrom", False)),
+            other={key: value for key, value in raw.items() if key not in known},
+        )
+
+    def published(self) -> dict[str, Any]:
+        """Return the tags as Patroni publishes them: false well-known ones are left out."""
+        flags = {
+            "nofailover": self.nofailover,
+            "noloadbalance": self.noloadbalance,
+            "clonefrom": self.clonefrom,
+        }
+        tags: dict[str, Any] = dict(self.other)
+        tags.update({name: True for name, is_set in flags.items() if is_set})
+        if self.failover_priority != 1:
+            tags["failover_priority"] = self.failover_priority
+        return tags
+
+
+@dataclass(frozen=True)
+class Member:
+    """One ``members/<name>`` key: what a member last said about itself."""
+
+    name: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def api_url(self) -> str:
+        return str(self.data.get("api_url", ""))
+
+    @property
+    def conn_url(self) -> str:
+        return str(self.data.get("conn_url", ""))
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.conn_url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.conn_url).port or 5432
+
+    @property
+    def state(self) -> str:
+        return str(self.data.get("state", "unknown"))
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == "running"
+
+    @property
+    def is_settled_primary(self) -> bool:
+        """A running primary whose control file names its timeline: pg_rewind may read it (R26)."""
+        checkpointed = self.data.get("checkpoint_after_promote") is not False
+        return self.is_running and self.data.get("role") == "primary" and checkpointed
+
+    @property
+    def timeline(self) -> int | None:
+        value = self.data.get("timeline")
+        return int(value) if value is not None else None
+
+    @property
+    def position(self) -> int | None:
+        """The furthest WAL position the member last published, in bytes."""
+        known = [self.data.get(key) for key in ("receive_lsn", "replay_lsn")]
+        parsed = [parse_lsn(str(value)) for value in known if value]
+        location = self.data.get("xlog_location")
+        if location is not None:
+            parsed.append(int(location))
+        return max(parsed, default=None)
+
+    @property
+    def tags(self) -> Tags:
+        return Tags.parse(self.data.get("tags") or {})
+
+
+@dataclass(frozen=True)
+class LeaderKey:
+    """The ``leader`` key and what fences writes made in its name."""
+
+    name: str
+    lease: int
+    create_revision: int
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One linearizable read of everything etcd holds about the cluster."""
+
+    revision: int = 0
+    initialize: str | None = None
+    leader: LeaderKey | None = None
+    members: Mapping[str, Member] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    failover: Mapping[str, Any] | None = None
+    history: tuple[tuple[Any, ...], ...] = ()
+    optime: int = 0
+    status: Mapping[str, Any] = field(default_factory=dict)
+    sync: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def leader_member(self) -> Member | None:
+        """The leader's member key, None when it has no leader or did not publish itself yet."""
+        return self.members.get(self.leader.name) if self.leader else None
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.parse(self.config or {})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The dynamic configuration, as far as decisions need it (names and defaults of Patroni)."""
+
+    maximum_lag_on_failover: int = 1048576
+    check_timeline: bool = False
+    primary_start_timeout: float = 300
+    member_slots_ttl: float = 1800
+    pause: bool = False
+    use_pg_rewind: bool = True
+    use_slots: bool = True
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Settings:
+        """Read what ``/config`` holds; a value of the wrong type counts as not given."""
+        postgresql = raw.get("postgresql")
+        postgresql = postgresql if isinstance(postgresql, Mapping) else {}
+        parameters = postgresql.get("parameters")
+        return cls(
+            maximum_lag_on_failover=int(_number(raw, "maximum_lag_on_failover", 1048576)),
+            check_timeline=raw.get("check_timeline") is True,
+            primary_start_timeout=_number(raw, "primary_start_timeout", 300),
+            member_slots_ttl=_number(raw, "member_slots_ttl", 1800),
+            pause=raw.get("pause") is True,
+            use_pg_rewind=postgresql.get("use_pg_rewind", True) is True,
+            use_slots=postgresql.get("use_slots", True) is True,
+            parameters=parameters if isinstance(parameters, Mapping) else {},
+        )
+
+
+def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
+    value = raw.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Our etcd lease.
+
+    :param valid_until: CLOCK_BOOTTIME seconds until which nobody else can hold the leader key
+        while we do; counted from before the request that renewed it was sent, less a margin.
+    """
+
+    id: int
+    valid_until: float
+
+
+class Process(Enum):
+    """Whether there is a postmaster and whether it answers queries."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Control:
+    """pg_controldata, as far as we need it."""
+
+    system_id: str
+    state: str
+    timeline: int
+    checkpoint: int
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def was_primary(self) -> bool:
+        """The instance last ran as a primary, whether or not it was stopped cleanly."""
+        return self.state in {"in production", "shutting down", "shut down", "in crash recovery"}
+
+    @property
+    def was_stopped_cleanly(self) -> bool:
+        return self.state in {"shut down", "shut down in recovery"}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The local PostgreSQL, as seen once.
+
+    Positions are bytes of WAL: *location* is what a primary has flushed, *received* what a standby
+    has flushed, *replayed* what it has applied. Values that are not known are None.
+    """
+
+    process: Process = Process.STOPPED
+    has_data: bool = False
+    control: Control | None = None
+    system_id: str | None = None
+    in_recovery: bool | None = None
+    timeline: int | None = None
+    checkpoint_timeline: int | None = None
+    location: int | None = None
+    received: int | None = None
+    replayed: int | None = None
+    latest_end: int | None = None
+    replayed_at: str | None = None
+    replay_paused: bool = False
+    receiver_status: str | None = None
+    upstream: str | None = None
+    started_at: str | None = None
+    server_version: int | None = None
+    replication: tuple[Mapping[str, Any], ...] = ()
+    slots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pending_restart: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is Process.RUNNING
+
+    @property
+    def is_primary(self) -> bool:
+        return self.is_running and self.in_recovery is False
+
+    @property
+    def is_standby(self) -> bool:
+        return self.is_running and self.in_recovery is True
+
+    @property
+    def is_streaming(self) -> bool:
+        return self.is_standby and self.receiver_status == "streaming"
+
+    @property
+    def owes_checkpoint(self) -> bool:
+        """A new primary whose control file still names the timeline before."""
+        return self.is_primary and self.checkpoint_timeline != self.timeline
+
+    @property
+    def position(self) -> int:
+        """How much WAL this instance holds for certain; 0 when it cannot say."""
+        return max(self.location or 0, self.received or 0, self.replayed or 0)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What a peer's REST API answered just now."""
+
+    name: str
+    role: str
+    timeline: int | None
+    position: int
+    can_lead: bool
+    priority: int = 1
+
+    @property
+    def is_primary(self) -> bool:
+        return self.role in {"primary", "master"}
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything one decision may look at.
+
+    :param now: CLOCK_BOOTTIME seconds at which the view was complete.
+    :param cluster: the last read of etcd; None until the first one succeeded.
+    :param store_answers: whether that read was made for this view.
+    :param lease: our lease; None when etcd has given us none.
+    :param peers: answers of the other members, asked only while the cluster has no leader.
+    :param unlocked_since: when we first saw the leader key gone, CLOCK_BOOTTIME seconds.
+    :param operation: name of the long operation under way (initdb, clone, start, promote, …).
+    :param starting_since: when PostgreSQL was first seen starting, CLOCK_BOOTTIME seconds.
+    :param start_failures: consecutive starts that never answered.
+    :param diverged: our WAL left the leader's history before the point we have reached.
+    :param stopping: the agent was asked to stop, PostgreSQL with it.
+    """
+
+    now: float
+    me: str
+    tags: Tags
+    instance: Instance
+    cluster: Cluster | None = None
+    store_answers: bool = False
+    lease: Lease | None = None
+    peers: Mapping[str, Peer] = field(default_factory=dict)
+    unlocked_since: float | None = None
+    operation: str | None = None
+    starting_since: float | None = None
+    start_failures: int = 0
+    diverged: bool = False
+    stopping: bool = False
+    tie_grace: float = 2.0
+
+    @property
+    def settings(self) -> Settings:
+        return self.cluster.settings if self.cluster else Settings()
+
+    @property
+    def can_lead(self) -> bool:
+        """Whether peers may count on us to take the key: etcd answers and gave us a lease."""
+        return self.store_answers and self.has_lease and not self.tags.nofailover
+
+    @property
+    def leader(self) -> LeaderKey | None:
+        return self.cluster.leader if self.cluster else None
+
+    @property
+    def other_leader(self) -> Member | None:
+        """The leader when it is not us; a leader that has not published itself has no address."""
+        if self.cluster is None or self.leader is None or self.leader.name == self.me:
+            return None
+        return self.cluster.leader_member or Member(self.leader.name)
+
+    @property
+    def is_unlocked(self) -> bool:
+        """etcd answered just now and there is no leader key."""
+        return self.store_answers and self.cluster is not None and self.leader is None
+
+    @property
+    def has_lease(self) -> bool:
+        return self.lease is not None and self.now < self.lease.valid_until
+
+    @property
+    def holds_key(self) -> bool:
+        """The leader key hangs on our lease, and the lease is good for now."""
+        return (
+            self.has_lease
+            and self.lease is not None
+            and self.leader is not None
+            and self.leader.lease == self.lease.id
+        )

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Long operations: one at a time, beside the loop, which goes on renewing and watching."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from pgherd.errors import PgherdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from pgherd.effects import Clock
+
+log = logging.getLogger(__name__)
+
+# After a failure the same kind of operation is tried again this much later, doubling, seconds.
+FIRST_PAUSE: Final = 0.5
+LAST_PAUSE: Final = 10.0
+
+
+class Operations:
+    """Runs at most one long operation.
+
+    :param on_end: called when an operation has ended, whatever its outcome.
+    """
+
+    def __init__(self, clock: Clock, on_end: Callable[[], None]) -> None:
+        self._clock = clock
+        self._on_end = on_end
+        self._task: asyncio.Task[None] | None = None
+        self._name = ""
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def current(self) -> str | None:
+        """The name of the operation under way, None when there is none."""
+        return self._name if self._task is not None else None
+
+    def begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Start *work* unless something is under way, or it failed just now."""
+        if self._task is not None or self._clock() < self._not_before:
+            work.close()
+            return
+        log.info("%s: begins", name)
+        self._name = name
+        self._task = asyncio.create_task(self._run(name, work))
+
+    async def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
+        began = self._clock()
+        try:
+            await work
+        except PgherdError as error:
+            self._failures += 1
+            pause = min(FIRST_PAUSE * 2 ** (self._failures - 1), LAST_PAUSE)
+            self._not_before = self._clock() + pause
+            log.error("%s: failed, next try in %.1f s: %s", name, pause, error)
+        else:
+            self._failures = 0
+            log.info("%s: done after %.2f s", name, self._clock() - began)
+        finally:
+            self._task = None
+            self._on_end()
+
+    async def cancel(self) -> None:
+        """Abandon the operation under way, if there is one, and wait until it has ended."""
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})

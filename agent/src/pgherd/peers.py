@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asking the other members, all at once, with one short bound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from pgherd.model import Member, Peer, Tags
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+
+class HttpPeers:
+    """Peers behind `GET /patroni`; Patroni members are understood too.
+
+    :param tls: context for https, None for http.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls: ssl.SSLContext | bool = tls if tls is not None else True
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ask(self, members: Mapping[str, Member], within: float) -> dict[str, Peer]:
+        """Return the answers that came within *within* seconds, by member name."""
+        answers = await asyncio.gather(
+            *(self._ask(member, within) for member in members.values() if member.api_url)
+        )
+        return {peer.name: peer for peer in answers if peer is not None}
+
+    async def _ask(self, member: Member, within: float) -> Peer | None:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        try:
+            async with asyncio.timeout(within):
+                async with self._session.get(member.api_url, ssl=self._tls) as response:
+                    body = await response.json(content_type=None)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            log.info("%s does not answer: %s", member.name, str(error) or type(error).__name__)
+            return None
+        return parse_peer(member.name, body) if isinstance(body, dict) else None
+
+
+def parse_peer(name: str, body: Mapping[str, Any]) -> Peer:
+    """Read the body of `GET /patroni`.
+
+    Our own agents say under `pgherd` whether they could take the lead (etcd reachable, a lease);
+    for a Patroni member a running PostgreSQL without `nofailover` has to do.
+    """
+    xlog = body.get("xlog") or {}
+    tags = Tags.parse(body.get("tags") or {})
+    positions = (xlog.get(key) for key in ("location", "received_location", "replayed_location"))
+    extra = body.get("pgherd") or {}
+    is_running = body.get("state") == "running"
+    timeline = body.get("timeline")
+    return Peer(
+        name=name,
+        role=str(body.get("role", "")) if is_running else "",
+        timeline=int(timeline) if timeline is not None else None,
+        position=max((int(position) for position in positions if position), default=0),
+        can_lead=is_running and not tags.nofailover and extra.get("can_lead", True) is True,
+        priority=tags.failover_priority,
+    )

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files the agent writes for PostgreSQL: postgresql.conf, pg_hba.conf, the password file."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from pgherd.programs import SENSITIVE_PARAMETERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pgherd.config import Config, PostgresConfig
+    from pgherd.model import Control
+
+HEADER: Final = "# Written by pgherd; changes made here are overwritten.\n"
+
+# What replication needs whatever the operator says less of; everything can be overridden.
+BASE_PARAMETERS: Final[Mapping[str, Any]] = {
+    "wal_level": "replica",
+    "hot_standby": True,
+    "wal_log_hints": True,
+    "max_wal_senders": 10,
+    "max_replication_slots": 10,
+    "wal_keep_size": "128MB",
+    # How soon a standby tries again after its upstream went away; the default of 5 s would be most
+    # of an outage.
+    "wal_retrieve_retry_interval": "200ms",
+}
+
+
+def quote(value: Any) -> str:
+    """Return *value* as a setting in postgresql.conf: quoted, with booleans as on and off."""
+    if isinstance(value, bool):
+        value = "on" if value else "off"
+    escaped = str(value).replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"
+
+
+def write_atomically(path: Path, content: str, mode: int = 0o600) -> bool:
+    """Write *content* to *path* by rename; tell whether it was different before."""
+    try:
+        if path.read_text(encoding="utf-8") == content:
+            return False
+    except OSError:
+        pass
+    temporary = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    return True
+
+
+def slot_name(member: str) -> str:
+    """Return the physical slot that *member* streams from (Patroni's naming)."""
+    return re.sub(r"[^a-z0-9_]", "_", member.lower())[:63]
+
+
+def conninfo(settings: Mapping[str, Any]) -> str:
+    """Return a libpq connection string; empty and None values are left out."""
+    pairs = []
+    for name, value in settings.items():
+        if value not in (None, ""):
+            escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
+            pairs.append(f"{name}='{escaped}'")
+    return " ".join(pairs)
+
+
+def tls_settings(postgres: PostgresConfig) -> dict[str, str | None]:
+    """Return what a libpq client of ours needs to verify its server, empty without TLS."""
+    if postgres.tls.ca is None:
+        return {}
+    return {"sslmode": "verify-full", "sslrootcert": postgres.tls.ca}
+
+
+class Files:
+    """Writes one instance's files."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._pgpass = config.runtime_dir / "pgpass"
+
+    def reconfigure(self, config: Config) -> None:
+        """Use another configuration from now on."""
+        self._config = config
+
+    def upstream_conninfo(self, host: str, port: int, user: str, database: str = "") -> str:
+        """Return how this member connects to another member's PostgreSQL."""
+        timing = self._config.timing
+        return conninfo(
+            {
+                "user": user,
+                "passfile": self._pgpass,
+                "host": host,
+                "port": port,
+                "dbname": database,
+                "application_name": self._config.name,
+                # libpq's floor is 2 s.
+                "connect_timeout": max(2, int(timing.lease_ttl)),
+                "tcp_user_timeout": timing.lease_ttl * 1000,
+                **tls_settings(self._config.postgres),
+            }
+        )
+
+    def write_pgpass(self) -> None:
+        """Write the password file that all connections to other members use."""
+        postgres = self._config.postgres
+        accounts = {postgres.replication, postgres.rewind, postgres.superuser}
+        lines = [
+            f"*:*:*:{_escape(account.username)}:{_escape(account.password)}\n"
+            for account in sorted(accounts, key=lambda account: account.username)
+            if account.password
+        ]
+        write_atomically(self._pgpass, "".join(lines))
+
+    def write_server_config(
+        self,
+        dynamic: Mapping[str, Any],
+        upstream: tuple[str, int] | None,
+        control: Control | None,
+    ) -> bool:
+        """Write postgresql.conf, pg_hba.conf and pg_ident.conf; tell whether anything changed.
+
+        :param dynamic: `postgresql.parameters` of the cluster's dynamic configuration.
+        :param upstream: host and port to stream from, None for nobody.
+        :param control: given for a standby, whose limits may not be below its primary's (R-list of
+            hot-standby-sensitive settings, PostgreSQL documentation 26.4).
+        """
+        postgres = self._config.postgres
+        data_dir = postgres.data_dir
+        base = data_dir / "postgresql.base.conf"
+        if not base.exists() and (data_dir / "postgresql.conf").exists():
+            (data_dir / "postgresql.conf").rename(base)
+        settings = self.parameters(dynamic, control)
+        if upstream is not None:
+            user = postgres.replication.username
+            settings["primary_conninfo"] = self.upstream_conninfo(*upstream, user)
+            settings["primary_slot_name"] = slot_name(self._config.name)
+        settings["recovery_target_timeline"] = "latest"
+        lines = [f"{name} = {quote(value)}\n" for name, value in settings.items()]
+        include = "include_if_exists 'postgresql.base.conf'\n"
+        changed = write_atomically(data_dir / "postgresql.conf", HEADER + include + "".join(lines))
+        hba = HEADER + "".join(f"{line}\n" for line in postgres.pg_hba)
+        changed |= write_atomically(data_dir / "pg_hba.conf", hba)
+        ident = HEADER + "".join(f"{line}\n" for line in postgres.pg_ident)
+        return write_atomically(data_dir / "pg_ident.conf", ident) or changed
+
+    def parameters(self, dynamic: Mapping[str, Any], control: Control | None) -> dict[str, Any]:
+        """Return the settings in force: computed < dynamic < given on this host < ours."""
+        postgres = self._config.postgres
+        merged = {**BASE_PARAMETERS, **postgres.default_parameters, **dynamic}
+        merged.update(postgres.parameters)
+        settings = {name: value for name, value in merged.items() if value is not None}
+        for name in SENSITIVE_PARAMETERS if control is not None else ():
+            assert control is not None
+            configured = str(settings.get(name, control.limits[name]))
+            if configured.isdigit() and int(configured) < control.limits[name]:
+                settings[name] = control.limits[name]
+        settings["listen_addresses"] = postgres.listen
+        settings["port"] = postgres.port
+        settings["unix_socket_directories"] = postgres.socket_directory
+        settings["cluster_name"] = self._config.scope
+        return settings
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace(":", "\\:")

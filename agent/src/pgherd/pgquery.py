@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's own connection to the local instance, and the one query that observes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Final, LiteralString
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+
+from pgherd.errors import NotAnsweringError, PostgresError
+from pgherd.model import Instance, Process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# One round trip a loop. Positions are bytes. A standby's timeline is the newest it has received,
+# or, before its receiver runs, the newest its control file knows.
+OBSERVE: Final = """
+SELECT r.in_recovery,
+       s.system_identifier::text AS system_id,
+       CASE WHEN r.in_recovery
+            THEN GREATEST(w.received_tli, c.timeline_id, k.min_recovery_end_timeline)
+            ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::int
+       END AS timeline,
+       c.timeline_id AS checkpoint_timeline,
+       CASE WHEN NOT r.in_recovery
+            THEN pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint END AS location,
+       pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::bigint AS received,
+       pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint AS replayed,
+       pg_wal_lsn_diff(w.latest_end_lsn, '0/0')::bigint AS latest_end,
+       pg_last_xact_replay_timestamp()::text AS replayed_at,
+       CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() ELSE false END AS replay_paused,
+       w.status AS receiver_status,
+       current_setting('primary_conninfo') AS conninfo,
+       pg_postmaster_start_time()::text AS started_at,
+       current_setting('server_version_num')::int AS server_version,
+       (SELECT json_agg(json_build_object(
+                   'usename', usename, 'application_name', application_name,
+                   'client_addr', client_addr, 'state', state,
+                   'sync_state', sync_state, 'sync_priority', sync_priority))
+          FROM pg_stat_replication) AS replication,
+       (SELECT json_object_agg(slot_name, json_build_object(
+                   'type', slot_type, 'active', active, 'temporary', temporary,
+                   'restart', pg_wal_lsn_diff(restart_lsn, '0/0')::bigint))
+          FROM pg_replication_slots) AS slots
+  FROM (SELECT pg_is_in_recovery() AS in_recovery) r
+ CROSS JOIN pg_control_system() s
+ CROSS JOIN pg_control_checkpoint() c
+ CROSS JOIN pg_control_recovery() k
+  LEFT JOIN pg_stat_wal_receiver w ON true
+"""
+
+PENDING_RESTART: Final = "SELECT name, setting, unit FROM pg_settings WHERE pending_restart"
+
+
+class Connection:
+    """One connection, made when first used and again after it broke.
+
+    :param conninfo: libpq connection string.
+    :param timeout: seconds for connecting and for each statement.
+    """
+
+    def __init__(self, conninfo: str, timeout: float) -> None:
+        self._conninfo = conninfo
+        self._timeout = timeout
+        self._connection: psycopg.AsyncConnection[dict[str, Any]] | None = None
+
+    async def close(self) -> None:
+        """Drop the connection; the next query makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()
+
+    async def query(
+        self,
+        sql: LiteralString,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        within: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Run one statement and return its rows.
+
+        A server that hangs is left behind: the connection is dropped, its end is not awaited.
+
+        :param within: seconds, for a statement that may take longer than usual.
+        :raises NotAnsweringError: no connection, or no answer in time.
+        :raises PostgresError: the server refused the statement.
+        """
+        task = asyncio.create_task(self._query(sql, parameters))
+        done, _ = await asyncio.wait({task}, timeout=within or self._timeout)
+        if not done:
+            self._connection = None
+            task.cancel()
+            task.add_done_callback(_discard)
+            raise NotAnsweringError(f"no answer within {within or self._timeout} s")
+        try:
+            return task.result()
+        except psycopg.OperationalError as error:
+            await self.close()
+            raise NotAnsweringError(str(error).strip()) from error
+        except psycopg.Error as error:
+            raise PostgresError(str(error).strip()) from error
+
+    async def _query(self, sql: LiteralString, parameters: Any) -> list[dict[str, Any]]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._conninfo, autocommit=True, row_factory=dict_row
+            )
+        cursor = await self._connection.execute(sql, parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+
+def _discard(task: asyncio.Task[Any]) -> None:
+    # The result of a statement nobody waits for any more is of no interest, nor is its failure.
+    if not task.cancelled():
+        task.exception()
+
+
+def instance_from_row(row: Mapping[str, Any]) -> Instance:
+    """Build the running instance from a row of `OBSERVE`."""
+    upstream = None
+    if row["conninfo"]:
+        settings = conninfo_to_dict(row["conninfo"])
+        upstream = f"{settings.get('host', '')}:{settings.get('port', 5432)}"
+    plain = (
+        "in_recovery",
+        "system_id",
+        "timeline",
+        "checkpoint_timeline",
+        "location",
+        "received",
+        "replayed",
+        "latest_end",
+        "replayed_at",
+        "replay_paused",
+        "receiver_status",
+        "started_at",
+        "server_version",
+    )
+    return Instance(
+        process=Process.RUNNING,
+        has_data=True,
+        upstream=upstream,
+        replication=tuple(row["replication"] or ()),
+        slots=row["slots"] or {},
+        **{name: row[name] for name in plain},
+    )

@@ -1,0 +1,483 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The local PostgreSQL instance: observing it, starting, stopping, promoting, pointing it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import signal
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import sql
+
+from pgherd.errors import CommandError, NotAnsweringError, PostgresError
+from pgherd.history import Branch, parse_history
+from pgherd.model import Control, Instance, Member, Process
+from pgherd.pgfiles import Files, conninfo, slot_name
+from pgherd.pgquery import OBSERVE, PENDING_RESTART, Connection, instance_from_row
+from pgherd.postmaster import Cage, Postmaster, find
+from pgherd.programs import Programs
+from pgherd.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pgherd.config import Account, Config
+
+log = logging.getLogger(__name__)
+
+# How often a condition inside PostgreSQL that gives no event is looked at, seconds.
+POLL_SECONDS: Final = 0.02
+START_POLL_SECONDS: Final = 0.05
+# A postmaster told to stop immediately has this long before it is killed, seconds.
+KILL_AFTER_SECONDS: Final = 0.5
+# A postmaster just forked has written its pid file after this long, or has ended, seconds.
+PID_FILE_SECONDS: Final = 2.0
+# Killed processes are gone after this long unless the kernel waits for a dead disk, seconds.
+LEFTOVER_SECONDS: Final = 10.0
+QUERY_SECONDS: Final = 1.0
+# pg_rewind's needs (PostgreSQL documentation, pg_rewind, "Notes").
+REWIND_FUNCTIONS: Final = (
+    "pg_ls_dir(text, boolean, boolean)",
+    "pg_stat_file(text, boolean)",
+    "pg_read_binary_file(text)",
+    "pg_read_binary_file(text, bigint, bigint, boolean)",
+)
+
+
+class Postgres:
+    """One instance on this host.
+
+    :param on_death: called at once when a postmaster we know of is gone.
+    """
+
+    def __init__(self, config: Config, on_death: Callable[[], None], cage: Cage) -> None:
+        self._config = config
+        self._on_death = on_death
+        self._cage = cage
+        self._postmaster: Postmaster | None = None
+        self._upstream: tuple[str, int] | None = None
+        self._dynamic: Mapping[str, Any] = {}
+        self._pending: dict[str, dict[str, str]] = {}
+        self._control: Control | None = None
+        self.files = Files(config)
+        self.programs = Programs(config.postgres.bin_dir, {})
+        self._connection = Connection(self._local_conninfo(), QUERY_SECONDS)
+
+    @property
+    def data_dir(self) -> Path:
+        return self._config.postgres.data_dir
+
+    def _local_conninfo(self) -> str:
+        postgres = self._config.postgres
+        return conninfo(
+            {
+                "host": postgres.socket_directory,
+                "port": postgres.port,
+                "user": postgres.superuser.username,
+                "dbname": "postgres",
+                "application_name": "pgherd",
+                # Our own statements must work whatever the operator's defaults are.
+                "options": "-c statement_timeout=0 -c lock_timeout=0 -c synchronous_commit=local "
+                "-c search_path=pg_catalog -c log_statement=none "
+                "-c log_min_duration_statement=-1",
+            }
+        )
+
+    # Observing
+
+    async def observe(self) -> Instance:
+        """Return what the instance looks like now; never raises for a sick one."""
+        if not (self.data_dir / "PG_VERSION").exists():
+            return Instance()
+        if self.postmaster() is None:
+            self._control = await self._read_control()
+            system_id = self._control.system_id if self._control else None
+            return Instance(has_data=True, control=self._control, system_id=system_id)
+        try:
+            [row] = await self._connection.query(OBSERVE)
+        except PostgresError as error:
+            log.debug("PostgreSQL does not answer: %s", error)
+            system_id = self._control.system_id if self._control else None
+            upstream = f"{self._upstream[0]}:{self._upstream[1]}" if self._upstream else None
+            return Instance(Process.STARTING, True, self._control, system_id, upstream=upstream)
+        instance = instance_from_row(row)
+        object.__setattr__(instance, "pending_restart", dict(self._pending))
+        return instance
+
+    def postmaster(self) -> Postmaster | None:
+        """Return the running postmaster, None when there is none."""
+        if self._postmaster is None or not self._postmaster.is_alive:
+            self._postmaster = find(self.data_dir, self._on_death)
+        return self._postmaster
+
+    async def _read_control(self) -> Control | None:
+        try:
+            return await self.programs.control(self.data_dir)
+        except CommandError as error:
+            log.error("the control file of %s cannot be read: %s", self.data_dir, error)
+            return None
+
+    async def query(self, statement: Any, parameters: Any = None) -> list[dict[str, Any]]:
+        """Run one statement as superuser on the local instance.
+
+        :raises PostgresError: it failed or took more than a second.
+        """
+        return await self._connection.query(statement, parameters)
+
+    def local_history(self, timeline: int) -> tuple[Branch, ...]:
+        """Return the history of *timeline* as this instance has it; empty for the first."""
+        try:
+            return parse_history((self.data_dir / f"pg_wal/{timeline:08X}.history").read_text())
+        except OSError:
+            return ()
+
+    async def leader_history(self, leader: Member) -> tuple[int, tuple[Branch, ...]]:
+        """Ask *leader* itself for its timeline and that timeline's history.
+
+        :raises PostgresError: it does not answer, or is no primary.
+        """
+        connection = self.remote(leader)
+        try:
+            [row] = await connection.query(
+                "SELECT pg_is_in_recovery() AS recovering, CASE WHEN NOT pg_is_in_recovery() THEN "
+                "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS tli"
+            )
+            if row["recovering"]:
+                raise NotAnsweringError(f"{leader.name} is not a primary yet")
+            name = f"pg_wal/{row['tli']:08X}.history"
+            [content] = await connection.query(
+                "SELECT convert_from(pg_read_binary_file(%s, 0, 1000000, true), 'UTF8') AS text",
+                [name],
+            )
+        finally:
+            await connection.close()
+        return row["tli"], parse_history(content["text"] or "")
+
+    def remote(self, member: Member) -> Connection:
+        """Return a connection to another member with the rights pg_rewind needs."""
+        return Connection(self.remote_conninfo(member), self._config.timing.lease_ttl)
+
+    def remote_conninfo(self, member: Member) -> str:
+        """Return how to reach another member with the rights pg_rewind needs."""
+        user = self._config.postgres.rewind.username
+        return self.files.upstream_conninfo(member.host, member.port, user, "postgres")
+
+    # Configuration
+
+    async def configure(self, config: Config, dynamic: Mapping[str, Any]) -> bool:
+        """Apply a configuration to the files and, by reload, to a running instance.
+
+        :return: whether a file changed.
+        """
+        self._config = config
+        self.files.reconfigure(config)
+        self._dynamic = dynamic
+        self.files.write_pgpass()
+        if not (self.data_dir / "PG_VERSION").exists():
+            return False
+        changed = self._write_files(self._control)
+        if self.postmaster() is not None:
+            if changed:
+                await self.reload()
+            await self.refresh_pending_restart()
+        return changed
+
+    def _write_files(self, control: Control | None) -> bool:
+        standby = (self.data_dir / "standby.signal").exists()
+        limits = control if standby else None
+        return self.files.write_server_config(self._dynamic, self._upstream, limits)
+
+    async def reload(self) -> None:
+        """Have the postmaster read its files again."""
+        postmaster = self.postmaster()
+        if postmaster is not None:
+            postmaster.send(signal.SIGHUP)
+
+    async def refresh_pending_restart(self) -> None:
+        """Look up which settings wait for a restart; keeps the old answer when nobody answers."""
+        try:
+            rows = await self.query(PENDING_RESTART)
+        except PostgresError:
+            return
+        wanted = self.files.parameters(self._dynamic, None)
+        self._pending = {
+            row["name"]: {
+                "old_value": f"{row['setting']}{row['unit'] or ''}",
+                "new_value": str(wanted.get(row["name"], "default")),
+            }
+            for row in rows
+        }
+
+    def adopt_upstream(self, upstream: str | None) -> None:
+        """Remember whom the running instance follows, after the agent was restarted."""
+        if upstream and self._upstream is None:
+            host, _, port = upstream.rpartition(":")
+            self._upstream = (host, int(port))
+
+    # Starting and stopping
+
+    async def start_primary(self) -> None:
+        """Start outside recovery (crash recovery first, if it must be); it answers later.
+
+        :raises PostgresError: it could not be started.
+        """
+        self._upstream = None
+        (self.data_dir / "standby.signal").unlink(missing_ok=True)
+        await self._start(None)
+
+    async def start_standby(self, leader: Member | None) -> None:
+        """Start in recovery, following *leader*; it answers later.
+
+        :raises PostgresError: it could not be started.
+        """
+        self._upstream = (leader.host, leader.port) if leader and leader.host else None
+        (self.data_dir / "standby.signal").touch(0o600)
+        await self._start(await self._read_control())
+
+    async def _start(self, limits: Control | None) -> None:
+        await self._clear_leftovers()
+        self.files.write_pgpass()
+        self._control = limits or await self._read_control()
+        self.files.write_server_config(self._dynamic, self._upstream, limits)
+        postgres = self._config.postgres
+        arguments = ["start", "-W", "-s", "-D", str(self.data_dir), "-l", str(postgres.log_file)]
+        command = self._cage.wrap([self.programs.path("pg_ctl"), *arguments])
+        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        if await process.wait() != 0:
+            raise CommandError("pg_ctl", process.returncode or 1, self._log_tail())
+        try:
+            await until(self._has_postmaster, every=POLL_SECONDS, within=PID_FILE_SECONDS)
+        except TimeoutError as error:
+            raise CommandError("postgres", 1, self._log_tail()) from error
+
+    async def _has_postmaster(self) -> bool:
+        return self.postmaster() is not None
+
+    async def wait_until_answering(self, within: float) -> None:
+        """Wait until the instance accepts connections.
+
+        :param within: seconds.
+        :raises PostgresError: it ended, or does not answer in time.
+        """
+        try:
+            await until(self._answers_or_died, every=START_POLL_SECONDS, within=within)
+        except TimeoutError as error:
+            raise NotAnsweringError(f"PostgreSQL did not come up within {within} s") from error
+
+    async def _answers_or_died(self) -> bool:
+        if self.postmaster() is None:
+            raise CommandError("postgres", 1, self._log_tail())
+        return await self.answers()
+
+    async def answers(self) -> bool:
+        """Tell whether the instance accepts connections and answers."""
+        try:
+            await self.query("SELECT 1")
+        except PostgresError:
+            return False
+        return True
+
+    def _log_tail(self) -> str:
+        try:
+            lines = self._config.postgres.log_file.read_text(errors="replace").splitlines()
+        except OSError as error:
+            return f"{self._config.postgres.log_file} cannot be read: {error.strerror}"
+        telling = [line for line in lines[-50:] if "FATAL" in line or "PANIC" in line]
+        return (telling or lines or ["it left no message"])[-1]
+
+    async def _clear_leftovers(self) -> None:
+        """Kill backends that outlived their postmaster: they hold its shared memory."""
+        if self.postmaster() is None and not self._cage.is_empty:
+            self._cage.kill()
+            try:
+                await until(self._cage_is_empty, every=POLL_SECONDS, within=LEFTOVER_SECONDS)
+            except TimeoutError as error:
+                raise PostgresError("processes of the old postmaster cannot be killed") from error
+
+    async def _cage_is_empty(self) -> bool:
+        return self._cage.is_empty
+
+    async def stop(self, within: float) -> None:
+        """Stop in fast mode: clients are cut off, a shutdown checkpoint is written.
+
+        After *within* seconds it is stopped immediately instead.
+        """
+        await self._connection.close()
+        postmaster = self.postmaster()
+        if postmaster is None:
+            return
+        postmaster.send(signal.SIGINT)
+        if not await postmaster.wait(within):
+            log.warning("PostgreSQL did not stop within %s s: stopping it immediately", within)
+            await self.stop_now()
+
+    async def stop_now(self) -> None:
+        """Stop immediately; kill every process of the instance if that takes long."""
+        await self._connection.close()
+        postmaster = self.postmaster()
+        if postmaster is not None:
+            postmaster.send(signal.SIGQUIT)
+            if not await postmaster.wait(KILL_AFTER_SECONDS):
+                self.kill()
+                await postmaster.wait(None)
+
+    def kill(self) -> None:
+        """Kill every process of the instance at once; the last resort against two primaries."""
+        postmaster = self.postmaster()
+        if postmaster is not None:
+            postmaster.send(signal.SIGKILL)
+        self._cage.kill()
+
+    # Roles
+
+    async def follow(self, leader: Member) -> None:
+        """Point the running standby at *leader*; its receiver reconnects by itself."""
+        self._upstream = (leader.host, leader.port)
+        if self._write_files(self._control):
+            await self.reload()
+
+    async def promote(self, within: float) -> None:
+        """Promote the running standby and wait until it accepts writes.
+
+        :param within: seconds.
+        :raises PostgresError: it was refused or does not happen in time.
+        """
+        await self.query("SELECT pg_promote(false)")
+        try:
+            await until(self._is_primary, every=POLL_SECONDS, within=within)
+        except TimeoutError as error:
+            raise NotAnsweringError(f"promotion did not end within {within} s") from error
+        self._upstream = None
+
+    async def _is_primary(self) -> bool:
+        [row] = await self.query("SELECT pg_is_in_recovery() AS in_recovery")
+        return not row["in_recovery"]
+
+    async def checkpoint(self) -> None:
+        """Write a checkpoint, however long it takes.
+
+        :raises PostgresError: the server refused or went away.
+        """
+        connection = Connection(self._local_conninfo(), QUERY_SECONDS)
+        try:
+            await connection.query("CHECKPOINT", within=3600)
+        finally:
+            await connection.close()
+
+    # Slots
+
+    async def ensure_slots(self, wanted: Sequence[str], have: Mapping[str, Any]) -> None:
+        """Create the physical slots of the members *wanted* that are not among *have*.
+
+        They reserve no WAL until a member has used them.
+
+        :raises PostgresError: no slot is free, or the server went away.
+        """
+        for member in wanted:
+            if slot_name(member) not in have:
+                statement = "SELECT pg_create_physical_replication_slot(%s)"
+                await self.query(statement, [slot_name(member)])
+
+    async def drop_slot(self, name: str) -> None:
+        """Drop an inactive slot.
+
+        :raises PostgresError: it is in use, or the server went away.
+        """
+        await self.query("SELECT pg_drop_replication_slot(%s)", [name])
+
+    async def advance_slot(self, name: str, position: int) -> None:
+        """Let the slot go of WAL before *position* (bytes).
+
+        :raises PostgresError: *position* is before the slot's, or the server went away.
+        """
+        await self.query(
+            "SELECT pg_replication_slot_advance(%s, '0/0'::pg_lsn + %s::numeric)", [name, position]
+        )
+
+    # Birth
+
+    async def initdb(self, options: Mapping[str, Any]) -> None:
+        """Create the data directory.
+
+        :param options: initdb's long options; true for one without a value.
+        :raises PostgresError: something is in the way, or initdb failed (and cleaned up).
+        """
+        if self.data_dir.is_dir() and any(self.data_dir.iterdir()):
+            raise PostgresError(
+                f"{self.data_dir} is not empty and holds no database; it is left as it is. "
+                "Move its content away and this member goes on by itself."
+            )
+        user = self._config.postgres.superuser.username
+        flags = [
+            f"--{name}" if value is True else f"--{name}={value}"
+            for name, value in options.items()
+            if value is not False
+        ]
+        await self.programs.run(
+            "initdb", f"--pgdata={self.data_dir}", f"--username={user}",
+            "--auth-local=peer", "--auth-host=scram-sha-256", *flags,
+        )  # fmt: skip
+
+    def set_aside(self, suffix: str) -> Path | None:
+        """Rename the data directory, replacing what was set aside so before; None without one."""
+        if not self.data_dir.exists():
+            return None
+        aside = self.data_dir.with_name(f"{self.data_dir.name}.{suffix}")
+        shutil.rmtree(aside, ignore_errors=True)
+        self.data_dir.rename(aside)
+        return aside
+
+    async def create_accounts(self) -> None:
+        """Create the roles the agent and its peers use, with SCRAM verifiers.
+
+        :raises PostgresError: a statement failed.
+        """
+        postgres = self._config.postgres
+        await self._set_account(postgres.superuser, "SUPERUSER LOGIN REPLICATION")
+        await self._set_account(postgres.replication, "REPLICATION LOGIN")
+        if postgres.rewind != postgres.superuser:
+            await self._set_account(postgres.rewind, "LOGIN")
+            role = sql.Identifier(postgres.rewind.username)
+            for function in REWIND_FUNCTIONS:
+                target = sql.SQL("pg_catalog." + function)
+                statement = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(target, role)
+                await self.query(statement)
+
+    async def _set_account(self, account: Account, attributes: str) -> None:
+        found = await self.query("SELECT 1 FROM pg_roles WHERE rolname = %s", [account.username])
+        verb = sql.SQL("ALTER ROLE {} ") if found else sql.SQL("CREATE ROLE {} ")
+        statement = verb.format(sql.Identifier(account.username))
+        statement += sql.SQL(attributes)
+        if account.password:
+            # The server hashes it (password_encryption is scram-sha-256); `log_statement` is off
+            # for this connection, so it does not reach the log.
+            statement += sql.SQL(" PASSWORD {}").format(sql.Literal(account.password))
+        await self.query(statement)
+
+    async def clone(self, source: Member) -> None:
+        """Copy *source*'s data directory over the replication protocol.
+
+        The copy grows beside its place and moves there when it is whole, so an interrupted one
+        is never taken for a data directory.
+
+        :raises PostgresError: pg_basebackup failed.
+        """
+        staging = self.data_dir.with_name(self.data_dir.name + ".new")
+        shutil.rmtree(staging, ignore_errors=True)
+        user = self._config.postgres.replication.username
+        self.files.write_pgpass()
+        await self.programs.run(
+            "pg_basebackup", "--pgdata", str(staging), "--wal-method=stream", "--checkpoint=fast",
+            "--dbname", self.files.upstream_conninfo(source.host, source.port, user),
+        )  # fmt: skip
+        # Renaming onto a directory succeeds only when that is empty: nothing can be lost here.
+        try:
+            staging.rename(self.data_dir)
+        except OSError as error:
+            raise PostgresError(
+                f"{self.data_dir} is in the way and holds no database: {error.strerror}. "
+                "Move its content away and this member goes on by itself."
+            ) from error

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a member says about itself: its member key, `GET /patroni`, `GET /cluster`.
+
+Field names and conventions are Patroni's (release 4.1); what is ours stands under `pgherd`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgherd import PATRONI_VERSION, __version__
+from pgherd.model import Cluster, Instance, Member, Process, View, format_lsn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgherd.config import Config
+    from pgherd.decide import Decision
+
+
+def state(instance: Instance, operation: str | None) -> str:
+    """Return Patroni's word for what the instance is doing."""
+    if operation == "bootstrap":
+        return "initializing new cluster"
+    if operation in ("clone", "rejoin") and not instance.is_running:
+        return "creating replica"
+    if operation == "stop":
+        return "stopping"
+    if instance.process is Process.STOPPED and instance.control is not None:
+        return "stopped" if instance.control.was_stopped_cleanly else "crashed"
+    return instance.process.value
+
+
+def role(instance: Instance, *, holds_key: bool) -> str:
+    """Return Patroni's word for the part the instance plays."""
+    if instance.is_primary:
+        return "primary"
+    if not instance.has_data:
+        return "uninitialized"
+    return "promoted" if holds_key and instance.is_standby else "replica"
+
+
+def replication_state(instance: Instance) -> str | None:
+    """Return how a running standby gets its WAL, None for everything else."""
+    if not instance.is_standby:
+        return None
+    return "streaming" if instance.is_streaming else "in archive recovery"
+
+
+def member_key(config: Config, view: View) -> dict[str, Any]:
+    """Return the value of our member key."""
+    instance = view.instance
+    data: dict[str, Any] = {
+        "conn_url": config.conn_url,
+        "api_url": config.api_url,
+        "state": state(instance, view.operation),
+        "role": role(instance, holds_key=view.holds_key),
+        "version": PATRONI_VERSION,
+    }
+    tags = config.tags.published()
+    if tags:
+        data["tags"] = tags
+    if instance.pending_restart:
+        data["pending_restart"] = True
+        data["pending_restart_reason"] = instance.pending_restart
+    if instance.is_running:
+        data["timeline"] = instance.timeline
+        data["xlog_location"] = instance.position
+    if instance.is_standby:
+        data["replication_state"] = replication_state(instance)
+        if instance.received:
+            data["receive_lsn"] = format_lsn(instance.received)
+        if instance.replayed:
+            data["replay_lsn"] = format_lsn(instance.replayed)
+    if instance.owes_checkpoint:
+        data["checkpoint_after_promote"] = False
+    return data
+
+
+def patroni_body(
+    config: Config, view: View, instance: Instance, decision: Decision | None, dcs_last_seen: int
+) -> dict[str, Any]:
+    """Return the body of `GET /patroni` and of every health check.
+
+    :param instance: the instance as it is now, newer than the view's perhaps.
+    :param dcs_last_seen: when etcd last answered, seconds since the epoch.
+    """
+    body: dict[str, Any] = {
+        "state": state(instance, view.operation),
+        "role": role(instance, holds_key=view.holds_key),
+    }
+    if instance.is_running:
+        body |= {
+            "postmaster_start_time": instance.started_at,
+            "server_version": instance.server_version,
+            "timeline": instance.timeline,
+            "xlog": _xlog(instance),
+        }
+        if instance.is_standby:
+            body["replication_state"] = replication_state(instance)
+        if instance.replication:
+            body["replication"] = list(instance.replication)
+    if view.cluster is not None and view.leader is None:
+        body["cluster_unlocked"] = True
+    if view.settings.pause:
+        body["pause"] = True
+    body["dcs_last_seen"] = dcs_last_seen
+    tags = config.tags.published()
+    if tags:
+        body["tags"] = tags
+    if instance.system_id:
+        body["database_system_identifier"] = instance.system_id
+    if instance.pending_restart:
+        body["pending_restart"] = True
+        body["pending_restart_reason"] = instance.pending_restart
+    body["patroni"] = {"version": PATRONI_VERSION, "scope": config.scope, "name": config.name}
+    body["pgherd"] = {
+        "version": __version__,
+        "rule": decision.rule.name if decision else None,
+        "why": decision.rule.why if decision else None,
+        "operation": view.operation,
+        "can_lead": view.can_lead,
+    }
+    return body
+
+
+def _xlog(instance: Instance) -> dict[str, Any]:
+    if instance.is_primary:
+        return {"location": instance.location}
+    return {
+        "received_location": instance.received or 0,
+        "replayed_location": instance.replayed or 0,
+        "replayed_timestamp": instance.replayed_at,
+        "paused": instance.replay_paused,
+    }
+
+
+def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
+    """Return the body of `GET /cluster`."""
+    members = [_member_row(cluster, member) for _, member in sorted(cluster.members.items())]
+    body: dict[str, Any] = {"members": members, "scope": scope}
+    if cluster.settings.pause:
+        body["pause"] = True
+    return body
+
+
+def _member_row(cluster: Cluster, member: Member) -> dict[str, Any]:
+    leads = cluster.leader is not None and cluster.leader.name == member.name
+    replication = member.data.get("replication_state")
+    row: dict[str, Any] = {
+        "name": member.name,
+        "role": "leader" if leads else "replica",
+        "state": replication if replication and not leads else member.state,
+        "api_url": member.api_url,
+        "host": member.host,
+        "port": member.port,
+    }
+    if member.timeline is not None:
+        row["timeline"] = member.timeline
+    for key in ("pending_restart", "pending_restart_reason", "scheduled_restart", "tags"):
+        if member.data.get(key):
+            row[key] = member.data[key]
+    if not leads:
+        row |= _lag("receive", member.data.get("receive_lsn"), cluster.optime)
+        row |= _lag("replay", member.data.get("replay_lsn"), cluster.optime)
+        position = member.position
+        known = position is not None and "timeline" in row
+        row["lsn"] = format_lsn(position) if known and position is not None else "unknown"
+        row["lag"] = max(0, cluster.optime - (position or 0)) if known else "unknown"
+    return row
+
+
+def _lag(kind: str, lsn: Any, optime: int) -> Mapping[str, Any]:
+    if not lsn:
+        return {f"{kind}_lsn": "unknown", f"{kind}_lag": "unknown"}
+    position = Member("", {"replay_lsn": lsn}).position or 0
+    return {f"{kind}_lsn": lsn, f"{kind}_lag": max(0, optime - position)}

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules for a member without data: create the cluster, or copy it."""
+
+from typing import Final
+
+from pgherd.actions import Action, Bootstrap, Clone
+from pgherd.model import Member, View
+from pgherd.rules.rule import Rule, nothing
+
+
+def _is_empty(view: View) -> bool:
+    return not view.instance.has_data
+
+
+def _may_bootstrap(view: View) -> bool:
+    cluster = view.cluster
+    return (
+        _is_empty(view)
+        and view.is_unlocked
+        and view.has_lease
+        and not view.tags.nofailover
+        and cluster is not None
+        and cluster.initialize is None
+    )
+
+
+def _source(view: View) -> Member | None:
+    """Return a member to copy from: one tagged ``clonefrom``, else the leader (R40)."""
+    leader = view.other_leader
+    if view.cluster is None or leader is None or not leader.is_running:
+        return None
+    willing = [
+        member
+        for name, member in sorted(view.cluster.members.items())
+        if name not in (view.me, leader.name) and member.tags.clonefrom and member.is_running
+    ]
+    return willing[0] if willing else leader
+
+
+def _clone(view: View) -> tuple[Action, ...]:
+    source = _source(view)
+    return (Clone(source),) if source else ()
+
+
+RULES: Final = (
+    Rule(
+        "bootstrap",
+        _may_bootstrap,
+        lambda view: (Bootstrap(),),
+        "there is no cluster yet and no data here",
+    ),
+    Rule(
+        "clone",
+        lambda view: _is_empty(view) and view.store_answers and _source(view) is not None,
+        _clone,
+        "the cluster lives and this member has no data",
+    ),
+    Rule(
+        "wait_for_source",
+        _is_empty,
+        nothing,
+        "this member has no data and nobody to copy it from yet",
+    ),
+)

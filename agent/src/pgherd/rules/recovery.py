@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules for a member whose PostgreSQL has data and does not run."""
+
+from typing import Final
+
+from pgherd.actions import (
+    Action,
+    Demote,
+    Follow,
+    Rejoin,
+    ReleaseKey,
+    StartPrimary,
+    StartStandby,
+)
+from pgherd.model import Process, View
+from pgherd.rules.rule import Rule, nothing
+
+# A crashed primary is started in place once; when that fails somebody else shall lead.
+MAX_START_FAILURES: Final = 1
+
+
+def _is_stopped(view: View) -> bool:
+    return view.instance.process is Process.STOPPED
+
+
+def _was_primary(view: View) -> bool:
+    return view.instance.control is not None and view.instance.control.was_primary
+
+
+def _can_restart_as_primary(view: View) -> bool:
+    return (
+        _is_stopped(view)
+        and view.holds_key
+        and _was_primary(view)
+        and view.start_failures < MAX_START_FAILURES
+    )
+
+
+def _is_starting(view: View) -> bool:
+    return view.instance.process is Process.STARTING
+
+
+def _starts_too_long(view: View) -> bool:
+    since = view.starting_since
+    limit = view.settings.primary_start_timeout
+    return _is_starting(view) and view.holds_key and since is not None and view.now - since > limit
+
+
+def _starts_towards_another(view: View) -> bool:
+    # A standby that needs more WAL to become consistent can get it from the current leader only.
+    leader, upstream = view.other_leader, view.instance.upstream
+    return (
+        _is_starting(view)
+        and upstream is not None
+        and leader is not None
+        and bool(leader.host)
+        and upstream != f"{leader.host}:{leader.port}"
+    )
+
+
+def _follow(view: View) -> tuple[Action, ...]:
+    return (Follow(view.other_leader),) if view.other_leader else ()
+
+
+def _rejoin(view: View) -> tuple[Action, ...]:
+    leader = view.other_leader
+    return (Rejoin(leader),) if leader else ()
+
+
+RULES: Final = (
+    Rule(
+        "restart_crashed_primary",
+        _can_restart_as_primary,
+        lambda view: (StartPrimary(),),
+        "the primary crashed, the key is still ours: the same timeline goes on",
+    ),
+    Rule(
+        "give_up_key",
+        lambda view: (
+            _is_stopped(view) and view.holds_key and view.start_failures >= MAX_START_FAILURES
+        ),
+        lambda view: (ReleaseKey(),),
+        "this primary does not start; another member shall lead",
+    ),
+    Rule(
+        "rejoin",
+        lambda view: (
+            _is_stopped(view)
+            and view.store_answers
+            and view.other_leader is not None
+            and view.other_leader.is_settled_primary
+        ),
+        _rejoin,
+        "another member leads: get onto its history and follow it",
+    ),
+    Rule(
+        "start_standby",
+        _is_stopped,
+        lambda view: (StartStandby(),),
+        "nobody to follow yet: come up read-only and take part in the election",
+    ),
+    Rule(
+        "start_takes_too_long",
+        _starts_too_long,
+        lambda view: (Demote(), ReleaseKey()),
+        "primary_start_timeout has passed: another member shall lead",
+    ),
+    Rule(
+        "follow_while_starting",
+        _starts_towards_another,
+        _follow,
+        "the leader has changed while this standby was starting",
+    ),
+    Rule(
+        "wait_for_postgres",
+        _is_starting,
+        nothing,
+        "PostgreSQL is starting and does not answer yet",
+    ),
+)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules that come before everything else: the lease, the stop request, foreign data."""
+
+from typing import Final
+
+from pgherd.actions import Action, Demote, Refuse, StopAndLeave
+from pgherd.model import View
+from pgherd.rules.rule import Rule, nothing
+
+
+def _leads_without_key(view: View) -> bool:
+    # A free key may be retaken by a primary that has a good lease (see `retake_key`); in pause the
+    # operator has asked for PostgreSQL to be left alone.
+    may_retake = view.has_lease and view.is_unlocked
+    paused = view.settings.pause
+    return view.instance.is_primary and not view.holds_key and not may_retake and not paused
+
+
+def _is_foreign(view: View) -> bool:
+    found, cluster = view.instance.system_id, view.cluster
+    return bool(
+        view.store_answers and found and cluster and cluster.initialize
+    ) and found != _expected(view)
+
+
+def _expected(view: View) -> str:
+    return (view.cluster.initialize or "") if view.cluster else ""
+
+
+def _refuse(view: View) -> tuple[Action, ...]:
+    return (Refuse(found=view.instance.system_id or "", expected=_expected(view)),)
+
+
+RULES: Final = (
+    Rule(
+        "demote_without_key",
+        _leads_without_key,
+        lambda view: (Demote(),),
+        "a primary without a valid lease may not be the only one",
+    ),
+    Rule(
+        "busy",
+        lambda view: view.operation is not None,
+        nothing,
+        "a long operation is under way and nothing above forbids it",
+    ),
+    Rule(
+        "stop",
+        lambda view: view.stopping,
+        lambda view: (StopAndLeave(),),
+        "the agent was asked to stop, and PostgreSQL with it",
+    ),
+    Rule(
+        "refuse_foreign_data",
+        _is_foreign,
+        _refuse,
+        "the data directory belongs to another cluster and is not ours to touch",
+    ),
+    Rule(
+        "wait_for_etcd",
+        lambda view: view.cluster is None,
+        nothing,
+        "nothing is known about the cluster until etcd has answered once",
+    ),
+    Rule(
+        "paused",
+        lambda view: view.settings.pause and not view.holds_key,
+        nothing,
+        "in maintenance mode PostgreSQL is left as it is",
+    ),
+)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules for a running standby of a cluster that has a leader."""
+
+from typing import Final
+
+from pgherd.actions import Action, Follow, KeepSlots, Promote, Rejoin
+from pgherd.model import View
+from pgherd.rules.rule import Rule
+
+
+def _has_other_leader(view: View) -> bool:
+    return view.instance.is_standby and view.other_leader is not None
+
+
+def _is_diverged(view: View) -> bool:
+    # pg_rewind reads the source's control file, which names the new timeline only after the first
+    # checkpoint that follows the promotion (R26).
+    leader = view.other_leader
+    return (
+        _has_other_leader(view)
+        and view.diverged
+        and leader is not None
+        and leader.is_settled_primary
+    )
+
+
+def _points_elsewhere(view: View) -> bool:
+    leader = view.other_leader
+    return (
+        _has_other_leader(view)
+        and leader is not None
+        and bool(leader.host)
+        and view.instance.upstream != f"{leader.host}:{leader.port}"
+    )
+
+
+def _rejoin(view: View) -> tuple[Action, ...]:
+    return (Rejoin(view.other_leader),) if view.other_leader else ()
+
+
+def _follow(view: View) -> tuple[Action, ...]:
+    return (Follow(view.other_leader),) if view.other_leader else ()
+
+
+RULES: Final = (
+    Rule(
+        "promote",
+        lambda view: view.instance.is_standby and view.holds_key,
+        lambda view: (Promote(),),
+        "the key is ours: become the primary",
+    ),
+    Rule(
+        "rejoin_diverged",
+        _is_diverged,
+        _rejoin,
+        "our WAL left the leader's history: it cannot be streamed over",
+    ),
+    Rule(
+        "follow",
+        _points_elsewhere,
+        _follow,
+        "the leader has changed: stream from it",
+    ),
+    Rule(
+        "stream",
+        _has_other_leader,
+        lambda view: (KeepSlots(),),
+        "steady state of a standby",
+    ),
+)

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a configuration file may hold, as a table, and the check that reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def _is_name(value: Any) -> str | None:
+    good = isinstance(value, str) and NAME.fullmatch(value)
+    return None if good else "must be a name: letters, digits, `_`, `.` and `-`"
+
+
+def _is_text(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "must be a non-empty string"
+
+
+def _is_flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def _is_mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "must be a mapping"
+
+
+def _is_lines(value: Any) -> str | None:
+    good = isinstance(value, list) and all(isinstance(line, str) for line in value)
+    return None if good else "must be a list of strings"
+
+
+def _is_address(value: Any) -> str | None:
+    if isinstance(value, str):
+        host, _, port = value.rpartition(":")
+        if host and port.isdigit() and 0 < int(port) < 65536:
+            return None
+    return "must be HOST:PORT, for example 192.0.2.10:8008"
+
+
+def _is_hosts(value: Any) -> str | None:
+    hosts = value.split(",") if isinstance(value, str) else value
+    if isinstance(hosts, list) and hosts and not any(_is_address(host) for host in hosts):
+        return None
+    return "must be a list of HOST:PORT with at least one entry"
+
+
+def _is_path(value: Any) -> str | None:
+    good = isinstance(value, str) and value.startswith("/")
+    return None if good else "must be an absolute path"
+
+
+def _is_ttl(value: Any) -> str | None:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 2
+    return None if good else "must be a whole number of seconds, at least 2 (etcd's own minimum)"
+
+
+def _is_seconds(value: Any) -> str | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return None if good else "must be a number of seconds above 0"
+
+
+def _is_level(value: Any) -> str | None:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    return None if value in levels else f"must be one of {', '.join(levels)}"
+
+
+def _is_protocol(value: Any) -> str | None:
+    return None if value in ("http", "https") else "must be http or https"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: how its value is checked, and whether it must be there."""
+
+    problem: Callable[[Any], str | None]
+    required: bool = False
+
+
+Section = dict[str, "Key | Section"]
+
+
+def _account(*, required: bool) -> Section:
+    return {"username": Key(_is_text, required), "password": Key(_is_text)}
+
+
+SCHEMA: Final[Section] = {
+    "scope": Key(_is_name, required=True),
+    "namespace": Key(_is_text),
+    "name": Key(_is_name, required=True),
+    "runtime_dir": Key(_is_path),
+    "restapi": {
+        "listen": Key(_is_address, required=True),
+        "connect_address": Key(_is_address, required=True),
+        "cafile": Key(_is_path),
+        "certfile": Key(_is_path),
+        "keyfile": Key(_is_path),
+    },
+    "etcd3": {
+        "hosts": Key(_is_hosts, required=True),
+        "protocol": Key(_is_protocol),
+        "cacert": Key(_is_path),
+        "cert": Key(_is_path),
+        "key": Key(_is_path),
+    },
+    "pgherd": {
+        "lease_ttl": Key(_is_ttl),
+        "keepalive_interval": Key(_is_seconds),
+        "loop_interval": Key(_is_seconds),
+        "peer_timeout": Key(_is_seconds),
+        "etcd_timeout": Key(_is_seconds),
+        "hedge_delay": Key(_is_seconds),
+    },
+    "bootstrap": {"dcs": Key(_is_mapping), "initdb": Key(_is_mapping)},
+    "postgresql": {
+        "listen": Key(_is_address, required=True),
+        "connect_address": Key(_is_address, required=True),
+        "data_dir": Key(_is_path, required=True),
+        "bin_dir": Key(_is_path, required=True),
+        "socket_directory": Key(_is_path),
+        "log_file": Key(_is_path),
+        "default_parameters": Key(_is_mapping),
+        "parameters": Key(_is_mapping),
+        "pg_hba": Key(_is_lines),
+        "pg_ident": Key(_is_lines),
+        "ssl": {"ca": Key(_is_path), "certificate": Key(_is_path), "key": Key(_is_path)},
+        "authentication": {
+            "superuser": _account(required=True),
+            "replication": _account(required=True),
+            "rewind": _account(required=False),
+        },
+    },
+    "tags": Key(_is_mapping),
+    "log": {"level": Key(_is_level)},
+}
+
+# Settings the agent itself decides; given as parameters they would fight with it.
+MANAGED_PARAMETERS: Final = frozenset(
+    {
+        "listen_addresses",
+        "port",
+        "cluster_name",
+        "hot_standby",
+        "primary_conninfo",
+        "primary_slot_name",
+        "recovery_target_timeline",
+        "unix_socket_directories",
+        "hba_file",
+        "ident_file",
+        "data_directory",
+    }
+)
+
+
+def check(raw: Mapping[str, Any], *, partial: bool) -> list[str]:
+    """Return one sentence for every key of *raw* that is unknown, wrong or missing.
+
+    :param partial: *raw* is a fragment: nothing needs to be complete.
+    """
+    problems = _check_section(raw, SCHEMA, "", partial)
+    if not problems:
+        problems = [*_check_timing(raw.get("pgherd", {})), *_check_parameters(raw)]
+    return problems
+
+
+def _check_section(
+    raw: Mapping[str, Any], section: Section, prefix: str, partial: bool
+) -> list[str]:
+    problems = []
+    for key in raw:
+        if key not in section:
+            near = get_close_matches(str(key), section, 1)
+            hint = f"; did you mean `{prefix}{near[0]}`?" if near else ""
+            problems.append(f"{prefix}{key}: unknown key{hint}")
+    for key, spec in section.items():
+        path = f"{prefix}{key}"
+        if isinstance(spec, dict):
+            value = raw.get(key, {})
+            if not isinstance(value, Mapping):
+                problems.append(f"{path}: must be a mapping, not {value!r}")
+            elif key in raw or _has_required(spec):
+                problems += _check_section(value, spec, f"{path}.", partial)
+        elif key in raw:
+            problem = spec.problem(raw[key])
+            if problem:
+                shown = "the value given" if "password" in key else repr(raw[key])
+                problems.append(f"{path}: {problem}, not {shown}")
+        elif spec.required and not partial:
+            problems.append(f"{path}: is missing")
+    return problems
+
+
+def _has_required(section: Section) -> bool:
+    return any(
+        _has_required(spec) if isinstance(spec, dict) else spec.required
+        for spec in section.values()
+    )
+
+
+def _check_timing(timing: Mapping[str, Any]) -> list[str]:
+    ttl = timing.get("lease_ttl", 5)
+    keepalive = timing.get("keepalive_interval", 1.0)
+    timeout = timing.get("etcd_timeout", 1.0)
+    problems = []
+    if keepalive > ttl / 4:
+        problems.append(
+            f"pgherd.keepalive_interval: {keepalive} > pgherd.lease_ttl / 4 = {ttl / 4}; "
+            "one lost keepalive must not cost the lease"
+        )
+    if timeout >= ttl - keepalive:
+        problems.append(
+            f"pgherd.etcd_timeout: {timeout} >= pgherd.lease_ttl - pgherd.keepalive_interval = "
+            f"{ttl - keepalive}; a request must end before the lease does"
+        )
+    return problems
+
+
+def _check_parameters(raw: Mapping[str, Any]) -> list[str]:
+    postgresql = raw.get("postgresql", {})
+    return [
+        f"postgresql.{section}.{name}: is set by the agent and cannot be given here"
+        for section in ("default_parameters", "parameters")
+        for name in postgresql.get(section, {})
+        if name in MANAGED_PARAMETERS
+    ]

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cluster's keys in etcd, in Patroni's layout, and the writes that only a leader may make.
+
+Layout: `/<namespace>/<scope>/` + initialize, leader, members/<name>, config, failover, history,
+status, sync. Every leader-only write is one transaction on the *create revision* of the leader key
+we hold, never on its name: a deposed leader's late write then fails whoever leads now.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pgherd.errors import StoreError, StoreUnavailableError
+from pgherd.etcd import Compare, Delete, Etcd, KeyValue, Put
+from pgherd.model import Cluster, LeaderKey, Member
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+
+def _json(value: str) -> Any:
+    """Parse *value*, None when it is not JSON: a damaged key must not stop the agent."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
+
+
+def _mapping(keys: Mapping[str, KeyValue], name: str) -> dict[str, Any] | None:
+    value = _json(keys[name].value) if name in keys else None
+    return value if isinstance(value, dict) else None
+
+
+def dump(value: Any) -> str:
+    """Return *value* as the compact JSON that Patroni writes."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
+    """Build the cluster from its keys, named relative to the base path."""
+    leader = keys.get("leader")
+    status = _mapping(keys, "status") or {}
+    optime = status.get("optime")
+    if optime is None and "optime/leader" in keys:
+        optime = _json(keys["optime/leader"].value)
+    history = _json(keys["history"].value) if "history" in keys else None
+    members = {
+        name.removeprefix("members/"): Member(name.removeprefix("members/"), data)
+        for name in keys
+        if name.startswith("members/") and (data := _mapping(keys, name)) is not None
+    }
+    return Cluster(
+        revision=revision,
+        initialize=keys["initialize"].value if "initialize" in keys else None,
+        leader=LeaderKey(leader.value, leader.lease, leader.create_revision) if leader else None,
+        members=members,
+        config=_mapping(keys, "config"),
+        failover=_mapping(keys, "failover"),
+        history=tuple(tuple(row) for row in history) if isinstance(history, list) else (),
+        optime=optime if isinstance(optime, int) else 0,
+        status=status,
+        sync=_mapping(keys, "sync") or {},
+    )
+
+
+class Store:
+    """What the agent reads and writes in etcd for one cluster."""
+
+    def __init__(self, etcd: Etcd, namespace: str, scope: str, name: str) -> None:
+        self._etcd = etcd
+        self._base = f"/{namespace.strip('/')}/{scope}/"
+        self._name = name
+        self._published: tuple[int, str] | None = None
+
+    @property
+    def etcd(self) -> Etcd:
+        return self._etcd
+
+    async def load(self) -> Cluster:
+        """Read the whole cluster, linearizably.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        revision, kvs = await self._etcd.range(self._base)
+        return parse_cluster(revision, {kv.key.removeprefix(self._base): kv for kv in kvs})
+
+    async def changes(self, revision: int) -> AsyncIterator[set[str]]:
+        """Yield the names of changed keys, relative to the base path, after *revision*.
+
+        :raises StoreError: the connection failed.
+        """
+        async for keys in self._etcd.watch(self._base, revision + 1):
+            yield {key.removeprefix(self._base) for key in keys}
+
+    async def take_leader(self, lease: int) -> bool:
+        """Create the leader key on *lease*; tell whether it is ours.
+
+        A lost answer is not a lost race: the key is read back and its lease compared.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        key = self._base + "leader"
+        free = Compare(key, "create_revision", 0)
+        try:
+            if await self._etcd.txn([free], [Put(key, self._name, lease)]):
+                return True
+        except StoreUnavailableError:
+            pass  # It may have been done; the read below tells.
+        cluster = await self.load()
+        return cluster.leader is not None and cluster.leader.lease == lease
+
+    async def move_leader(self, leader: LeaderKey, lease: int) -> bool:
+        """Bind the leader key we hold to another lease of ours; tell whether it was still ours.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        key = self._base + "leader"
+        return await self._etcd.txn([self._ours(leader)], [Put(key, self._name, lease)])
+
+    async def release_leader(self, leader: LeaderKey) -> bool:
+        """Delete the leader key we hold; tell whether it was still ours.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        return await self._etcd.txn([self._ours(leader)], [Delete(self._base + "leader")])
+
+    async def write_as_leader(self, leader: LeaderKey, values: Mapping[str, Any]) -> bool:
+        """Write JSON *values* by key name if the leader key is still ours; tell whether it was.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        puts = [Put(self._base + name, dump(value)) for name, value in values.items()]
+        return await self._etcd.txn([self._ours(leader)], puts)
+
+    async def publish(self, data: Mapping[str, Any], lease: int) -> None:
+        """Write our member key, if it or its lease has changed.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        value = dump(data)
+        if self._published == (lease, value):
+            return
+        self._published = None
+        await self._etcd.txn([], [Put(f"{self._base}members/{self._name}", value, lease)])
+        self._published = (lease, value)
+
+    def forget_published(self) -> None:
+        """Have the next `publish` write even what seems to be there."""
+        self._published = None
+
+    async def claim_initialize(self, lease: int) -> bool:
+        """Win or lose the race to create the cluster.
+
+        The empty key that says "somebody is at it" hangs on the lease, so that a member which
+        dies half-way does not block the others for good.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        key = self._base + "initialize"
+        return await self._etcd.txn([Compare(key, "create_revision", 0)], [Put(key, "", lease)])
+
+    async def complete_initialize(
+        self, system_id: str, config: Mapping[str, Any], lease: int
+    ) -> bool:
+        """Publish the new cluster: system identifier, configuration, ourselves as leader.
+
+        One transaction, so nobody sees half a cluster; tell whether the claim was still ours.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        initialize, leader = self._base + "initialize", self._base + "leader"
+        return await self._etcd.txn(
+            [Compare(initialize, "lease", lease), Compare(leader, "create_revision", 0)],
+            [
+                Put(initialize, system_id),
+                Put(self._base + "config", dump(config)),
+                Put(leader, self._name, lease),
+            ],
+        )
+
+    async def adopt_initialize(self, leader: LeaderKey, system_id: str) -> bool:
+        """Repair a missing or empty initialize key as leader; tell whether we still lead.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        put = Put(self._base + "initialize", system_id)
+        return await self._etcd.txn([self._ours(leader)], [put])
+
+    async def abandon_initialize(self, lease: int) -> None:
+        """Give up a claim that failed; etcd does it for us when it does not answer now."""
+        key = self._base + "initialize"
+        try:
+            await self._etcd.txn([Compare(key, "lease", lease)], [Delete(key)])
+        except StoreError:
+            return
+
+    def _ours(self, leader: LeaderKey) -> Compare:
+        return Compare(self._base + "leader", "create_revision", leader.create_revision)

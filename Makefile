@@ -82,6 +82,7 @@ test: lint unit molecule ## everything CI runs
 
 test-all: test ## the tests of CI and those too long for it
 	$(TEST_LAB) python -m bench.failover --runs 3
+	$(TEST_LAB) python -m lab down
 
 figures: $(STAMP) ## repeat the loss of the primary; print median and spread
 	$(TEST_LAB) python -m bench.failover

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m bench.failover`: lose the primary's host again and again, print median and spread.
 
-Needs a deployed lab (make demo, or molecule converge). Exit code 1 when a row was lost without
-excuse, 2 when there is no lab.
+Makes and deploys the lab where it is missing. Exit code 1 when a row was lost without
+excuse, 2 when the lab or the cluster cannot be had.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def measure(profile: str, runs: int) -> list[HostLoss]:
     """Return the figures of *runs* losses under the profile; raises LabError."""
     lab = Lab(progress=Progress(quiet=True))
     cluster = Cluster(lab.settings)
+    lab.up()
     deploy({"cluster_rto": profile})
     figures = []
     for run in range(1, runs + 1):

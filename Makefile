@@ -16,8 +16,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests have a lab of their own, so that they never touch the demo's hosts.
 TEST_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-test} \
 	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.113.0/24}
-MYPY_PATHS := $(wildcard agent/src agent/tests lab plugins tests bench molecule)
-UNIT_PATHS := $(wildcard agent/tests) tests
+MYPY_PATHS := agent/src agent/tests lab plugins tests bench molecule
+UNIT_PATHS := agent/tests tests
 
 .PHONY: help venv lock demo test test-all lint unit molecule figures \
 	lab-up lab-down lab-status clean

@@ -33,10 +33,14 @@ class Outcome:
     changed: Mapping[str, int]
 
 
-def command(playbook: str = SITE, variables: Mapping[str, object] | None = None) -> list[str]:
-    """Return the command line that runs *playbook* over the lab with extra *variables*."""
+def command(
+    playbook: str = SITE,
+    variables: Mapping[str, object] | None = None,
+    inventory: Path = INVENTORY,
+) -> list[str]:
+    """Return the command line that runs *playbook* over *inventory* with extra *variables*."""
     tool = Path(sys.executable).with_name("ansible-playbook")
-    line = [str(tool), "--inventory", str(INVENTORY), playbook]
+    line = [str(tool), "--inventory", str(inventory), playbook]
     if variables:
         line += ["--extra-vars", json.dumps(dict(variables))]
     return line
@@ -52,15 +56,18 @@ def run(
     playbook: str = SITE,
     variables: Mapping[str, object] | None = None,
     options: Sequence[str] = (),
+    inventory: Path = INVENTORY,
     timeout_seconds: float = 900,
 ) -> Outcome:
-    """Run *playbook* and return what came of it, a failure included.
+    """Run *playbook* over *inventory* and return what came of it, a failure included.
+
+    options: further words of ansible-playbook's command line, such as `--check`.
 
     Raises LabError when it takes longer than *timeout_seconds*.
     """
     try:
         done = subprocess.run(
-            [*command(playbook, variables), *options],
+            [*command(playbook, variables, inventory), *options],
             cwd=REPOSITORY,
             env=environment(),
             stdin=subprocess.DEVNULL,

@@ -35,7 +35,7 @@ $(STAMP): requirements.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module:" \
 		"install it (Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@echo "venv: installing the packages of requirements.txt (once)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
 		--requirement requirements.txt
 	@# Bytecode for what every command loads; the bundled collections are many and mostly unused.

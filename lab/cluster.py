@@ -27,7 +27,7 @@ REST_TIMEOUT_SECONDS: Final = 1.0
 CLUSTER_NAME: Final = "demo"
 MEMBERS: Final = ("pg1", "pg2", "pg3")
 SUPERUSER: Final = "postgres"
-SECRET: Final = INVENTORY / ".secrets" / CLUSTER_NAME / "postgresql_superuser"
+SECRET: Final = INVENTORY / ".secrets" / CLUSTER_NAME / "postgresql-superuser"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from pgherd.api import Api
 from pgherd.clock import boottime
 from pgherd.config import Config, load
-from pgherd.errors import ConfigError, ForeignDataError
+from pgherd.errors import ConfigError, ForeignDataError, ListenError
 from pgherd.etcd import Etcd
 from pgherd.guard import InProcessGuard
 from pgherd.lease import LeaseKeeper
@@ -71,7 +71,7 @@ class Agent:
         """Run until told to end.
 
         :raises ForeignDataError: the data directory belongs to another cluster.
-        :raises OSError: the REST API's address cannot be used.
+        :raises ListenError: the REST API's address cannot be used.
         """
         self._keeper.adopt()
         await self._keeper.renew()
@@ -150,7 +150,7 @@ def main(path: Path) -> int:
     except ForeignDataError as error:
         log.critical("%s", error)
         return EX_CONFIG
-    except OSError as error:
-        log.critical("the REST API cannot listen on restapi.listen: %s", error)
+    except ListenError as error:
+        log.critical("%s", error)
         return 1
     return 0

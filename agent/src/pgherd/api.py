@@ -7,12 +7,13 @@ answer; they cost no query. `GET /patroni` asks PostgreSQL, since an election is
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from pgherd.errors import StoreError
+from pgherd.errors import ListenError, StoreError
 from pgherd.metrics import exposition
 from pgherd.published import cluster_body, patroni_body
 from pgherd.store import dump
@@ -124,6 +125,7 @@ class Api:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
         self._pages = {
             "patroni": self._patroni,
             "cluster": self._cluster,
@@ -138,22 +140,31 @@ class Api:
     async def start(self) -> None:
         """Listen.
 
-        :raises OSError: the address cannot be used.
+        :raises ListenError: the address cannot be used.
         """
         config = self._loop.config
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._dispatch)
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=15)
         await self._runner.setup()
-        hosts = {config.listen_host, "127.0.0.1"} - {"0.0.0.0", "*"}
-        host = sorted(hosts) if config.listen_host not in ("0.0.0.0", "*") else None
-        await web.TCPSite(
-            self._runner, host, config.listen_port,  # type: ignore[arg-type]
-            ssl_context=config.rest_tls.server_context(), reuse_address=True,
-        ).start()  # fmt: skip
+        everywhere = config.listen_host in ("0.0.0.0", "::", "*")
+        # Loopback as well, so that `pgherd list` and local probes need no address.
+        hosts = None if everywhere else sorted({config.listen_host, "127.0.0.1"})
+        context = config.rest_tls.server_context()
+        assert self._runner.server is not None
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                self._runner.server, hosts, config.listen_port, ssl=context
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ListenError(config.listen_host, config.listen_port, reason) from error
+        self._server = server
 
     async def stop(self) -> None:
         """Stop listening and drop what is open."""
+        if self._server is not None:
+            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
 

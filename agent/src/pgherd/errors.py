@@ -30,6 +30,16 @@ class ConfigError(PgherdError):
         super().__init__("; ".join(self.problems))
 
 
+class ListenError(PgherdError):
+    """The REST API cannot listen where the configuration says."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"restapi.listen: the REST API cannot listen on {host}:{port}: {reason}. Is another "
+            "agent running, or is the address not of this host?"
+        )
+
+
 class ForeignDataError(PgherdError):
     """The data directory's system identifier is not the cluster's."""
 

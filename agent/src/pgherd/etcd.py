@@ -216,8 +216,7 @@ class Etcd:
 
         :raises StoreError: it refused or did not answer in time.
         """
-        async with asyncio.timeout(self._timeout):
-            answer = await self._ask(endpoint, "/v3/maintenance/status", {})
+        answer = await self._ask_within(endpoint, "/v3/maintenance/status", {})
         return MemberStatus(
             member_id=int(answer["header"]["member_id"]),
             leader_id=int(answer.get("leader", 0)),
@@ -241,9 +240,8 @@ class Etcd:
 
         :raises StoreError: it refused or did not answer in time.
         """
-        async with asyncio.timeout(self._timeout):
-            path = "/v3/maintenance/transfer-leadership"
-            await self._ask(endpoint, path, {"targetID": str(target)})
+        path = "/v3/maintenance/transfer-leadership"
+        await self._ask_within(endpoint, path, {"targetID": str(target)})
 
     async def watch(self, prefix: str, revision: int) -> AsyncIterator[set[str]]:
         """Yield the set of changed keys for every batch of events from *revision* on.
@@ -334,6 +332,17 @@ class Etcd:
         raise StoreUnavailableError(
             f"no etcd endpoint answered within {self._timeout} s ({'; '.join(problems + silent)})"
         )
+
+    async def _ask_within(self, endpoint: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask one endpoint once, for no longer than a whole request may take.
+
+        :raises StoreError: it refused or did not answer in time.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._ask(endpoint, path, body)
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"{endpoint} does not answer") from error
 
     async def _ask(self, endpoint: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask one endpoint once.

@@ -142,6 +142,8 @@ class Loop:
 
     async def observe(self) -> View:
         """Gather one view of the world."""
+        # Taken first: what is seen while an operation runs is stale when it has ended meanwhile.
+        operation = self.operations.current
         cluster, instance = await asyncio.gather(self._load(), self.effects.postgres.observe())
         answers = cluster is not None
         cluster = cluster or self.view.cluster
@@ -163,7 +165,7 @@ class Loop:
             lease=self.effects.keeper.lease,
             peers=peers,
             unlocked_since=self._unlocked_since,
-            operation=self.operations.current,
+            operation=operation,
             starting_since=self._starting_since,
             start_failures=self._start_failures,
             diverged=await self._diverged(cluster, instance),

@@ -400,16 +400,12 @@ class Postgres:
     # Birth
 
     async def initdb(self, options: Mapping[str, Any]) -> None:
-        """Create the data directory.
+        """Create the data directory, beside its place first as `clone` does.
 
         :param options: initdb's long options; true for one without a value.
         :raises PostgresError: something is in the way, or initdb failed (and cleaned up).
         """
-        if self.data_dir.is_dir() and any(self.data_dir.iterdir()):
-            raise PostgresError(
-                f"{self.data_dir} is not empty and holds no database; it is left as it is. "
-                "Move its content away and this member goes on by itself."
-            )
+        staging = self._staging()
         user = self._config.postgres.superuser.username
         flags = [
             f"--{name}" if value is True else f"--{name}={value}"
@@ -420,6 +416,23 @@ class Postgres:
             "initdb", f"--pgdata={self.data_dir}", f"--username={user}",
             "--auth-local=peer", "--auth-host=scram-sha-256", *flags,
         )  # fmt: skip
+        self._put_in_place(staging)
+
+    def _staging(self) -> Path:
+        """Return an absent path beside the data directory, on the same file system."""
+        staging = self.data_dir.with_name(self.data_dir.name + ".new")
+        shutil.rmtree(staging, ignore_errors=True)
+        return staging
+
+    def _put_in_place(self, staging: Path) -> None:
+        # Renaming onto a directory succeeds only when that is empty: nothing can be lost here.
+        try:
+            staging.rename(self.data_dir)
+        except OSError as error:
+            raise PostgresError(
+                f"{self.data_dir} is in the way and holds no database: {error.strerror}. "
+                "Move its content away and this member goes on by itself."
+            ) from error
 
     def set_aside(self, suffix: str) -> Path | None:
         """Rename the data directory, replacing what was set aside so before; None without one."""
@@ -465,19 +478,11 @@ class Postgres:
 
         :raises PostgresError: pg_basebackup failed.
         """
-        staging = self.data_dir.with_name(self.data_dir.name + ".new")
-        shutil.rmtree(staging, ignore_errors=True)
+        staging = self._staging()
         user = self._config.postgres.replication.username
         self.files.write_pgpass()
         await self.programs.run(
             "pg_basebackup", "--pgdata", str(staging), "--wal-method=stream", "--checkpoint=fast",
             "--dbname", self.files.upstream_conninfo(source.host, source.port, user),
         )  # fmt: skip
-        # Renaming onto a directory succeeds only when that is empty: nothing can be lost here.
-        try:
-            staging.rename(self.data_dir)
-        except OSError as error:
-            raise PostgresError(
-                f"{self.data_dir} is in the way and holds no database: {error.strerror}. "
-                "Move its content away and this member goes on by itself."
-            ) from error
+        self._put_in_place(staging)

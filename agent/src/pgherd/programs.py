@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,8 @@ from pgherd.model import Control, parse_lsn
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 # pg_controldata's name of a setting that a standby must not have lower than its primary had.
 SENSITIVE_PARAMETERS: Final = {
@@ -37,11 +40,12 @@ class Programs:
     def path(self, program: str) -> str:
         return str(self._bin_dir / program)
 
-    async def run(self, program: str, *arguments: str) -> str:
+    async def run(self, program: str, *arguments: str, report: bool = False) -> str:
         """Run *program* to its end and return its standard output.
 
         A cancelled caller takes the program with it.
 
+        :param report: log what it wrote to standard error, where it tells what it does.
         :raises CommandError: it ended with another exit code than 0, or could not be started.
         """
         try:
@@ -66,6 +70,8 @@ class Programs:
             raise
         if process.returncode != 0:
             raise CommandError(program, process.returncode or 1, problems.decode(errors="replace"))
+        for line in problems.decode(errors="replace").splitlines() if report else ():
+            log.info("%s", line)
         return output.decode(errors="replace")
 
     async def control(self, data_dir: Path) -> Control:

@@ -67,14 +67,15 @@ async def _rewind(postgres: Postgres, leader: Member) -> bool:
     # pg_rewind recovers a crashed target in single-user mode, which refuses standby mode.
     (postgres.data_dir / "standby.signal").unlink(missing_ok=True)
     try:
-        output = await postgres.programs.run(
-            "pg_rewind", f"--target-pgdata={postgres.data_dir}", f"--source-server={source}"
+        await postgres.programs.run(
+            "pg_rewind",
+            f"--target-pgdata={postgres.data_dir}",
+            f"--source-server={source}",
+            report=True,
         )
     except CommandError as error:
         log.error("pg_rewind failed, the data directory will be copied anew: %s", error)
         return False
-    for line in output.splitlines():
-        log.info("%s", line)
     return True
 
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables of the collection's roles, read from their argument specs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: role_options
+short_description: The options of the collection's roles
+description:
+  - Returns one mapping of the options of all roles, as an argument spec, read from C(meta/argument_specs.yml).
+version_added: 0.1.0
+author: The pgherd developers
+options:
+  _terms:
+    description: Names of roles; all of the collection when empty.
+"""
+
+EXAMPLES = r"""
+- name: Check the variables of all roles at once
+  ansible.builtin.validate_argument_spec:
+    argument_spec: "{{ lookup('pgherd.cluster.role_options') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: One argument spec.
+  type: list
+  elements: dict
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.plugins.lookup import LookupBase
+
+ROLES = Path(__file__).parents[2] / "roles"
+
+
+def role_options(roles: Path, names: list[str]) -> dict[str, Any]:
+    """Return the options of the entry point `main` of every role below *roles* that is in *names*.
+
+    No names mean all roles. Raises OSError when there is no such role.
+    """
+    chosen = names or sorted(path.parents[1].name for path in roles.glob("*/meta/argument_specs.yml"))
+    found: dict[str, Any] = {}
+    for name in chosen:
+        text = (roles / name / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+        found.update(yaml.safe_load(text)["argument_specs"]["main"].get("options", {}))
+    return found
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]
+    """See the documentation of pgherd.cluster.role_options."""
+
+    def run(
+        self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[dict[str, Any]]:
+        """Return one mapping."""
+        self.set_options(var_options=variables, direct=kwargs)
+        return [role_options(ROLES, terms)]

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""JSON over HTTP with the standard library only: what a bare host can run. Private to the collection."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+
+class HttpError(Exception):
+    """An HTTP exchange that did not end in a JSON answer; the text says what a reader needs."""
+
+
+class HttpRefused(HttpError):
+    """Nothing listens at the address, or the address cannot be reached."""
+
+
+class HttpSilent(HttpError):
+    """The other side took the connection, or swallowed it, and did not answer in time."""
+
+
+class HttpFailed(HttpError):
+    """The other side answered with an error; `status` is its HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files (PEM) of a TLS client; empty strings mean plain HTTP."""
+
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return a verifying context, or None without a CA."""
+        if not self.cacert:
+            return None
+        context = ssl.create_default_context(cafile=self.cacert)
+        if self.cert:
+            context.load_cert_chain(self.cert, self.key or None)
+        return context
+
+
+def request_json(
+    url: str,
+    body: dict[str, Any] | None = None,
+    timeout_seconds: float = 5.0,
+    tls: Tls | None = None,
+    accept: tuple[int, ...] = (),
+) -> Any:
+    """Return the JSON that *url* answers: GET without *body*, POST with it.
+
+    Statuses of 400 and above raise HttpFailed unless they are listed in *accept*.
+    Raises HttpRefused, HttpSilent or HttpFailed.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),  # a proxy of the environment must not see cluster traffic
+        urllib.request.HTTPSHandler(context=(tls or Tls()).context()),
+    )
+    try:
+        with opener.open(request, timeout=timeout_seconds) as answer:
+            text = answer.read().decode()
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")
+        if error.code not in accept:
+            raise HttpFailed(_reason(text) or str(error), error.code) from error
+    except (socket.timeout, TimeoutError) as error:
+        raise HttpSilent(f"no answer within {timeout_seconds:g} s") from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, (socket.timeout, TimeoutError)):
+            raise HttpSilent(f"no answer within {timeout_seconds:g} s") from error
+        raise HttpRefused(str(error.reason)) from error
+    except (http.client.HTTPException, OSError) as error:
+        raise HttpRefused(str(error) or type(error).__name__) from error
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise HttpFailed(f"answered something that is not JSON: {text[:80]!r}", 200) from error
+
+
+def _reason(text: str) -> str:
+    """Return the sentence inside an error answer of etcd's gateway, or its first characters."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return text.strip()[:200]
+    if isinstance(answer, dict):
+        return str(answer.get("error") or answer.get("message") or text[:200])
+    return text[:200]

@@ -1,0 +1,177 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a cluster's state from one of its agents, waiting for health within a bound."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_info
+short_description: Read the members of a pgherd cluster
+description:
+  - Asks one agent's REST API for the cluster.
+  - Can wait, within a bound, until it has one leader that runs and every other member streams.
+  - On failure it says what is missing and quotes the last lines of this host's journal.
+version_added: 0.1.0
+author: The pgherd developers
+options:
+  url:
+    description: URL of an agent's REST API.
+    type: str
+    required: true
+  members:
+    description: Names of all members that must be healthy.
+    type: list
+    elements: str
+    default: []
+  wait_seconds:
+    description: How long to wait for health; V(0) asks once and never fails.
+    type: float
+    default: 0
+  timeout_seconds:
+    description: After how many seconds an agent counts as silent.
+    type: float
+    default: 2
+  unit:
+    description: The agent's unit, whose journal is quoted.
+    type: str
+    default: pgherd.service
+  tls:
+    description: Client certificate files (C(cacert), C(cert), C(key)).
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    description: Reads only, so a check run is a run; it does not wait.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Wait until the cluster is healthy
+  pgherd.cluster.cluster_info:
+    url: http://10.0.0.1:8008
+    members: [pg1, pg2, pg3]
+    wait_seconds: 120
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether there is one running leader and every other member streams.
+  returned: always
+  type: bool
+leader:
+  description: Name of the leader, empty without one.
+  returned: always
+  type: str
+members:
+  description: The members as the agent's C(/cluster) has them.
+  returned: always
+  type: list
+  elements: dict
+problems:
+  description: What stands between the cluster and health, a sentence each.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
+    HttpError,
+    Tls,
+    request_json,
+)
+
+PAUSE_SECONDS = 0.5
+LEADERS = ("leader", "standby_leader")
+
+
+def assess(members: list[dict[str, Any]], wanted: list[str]) -> list[str]:
+    """Return what keeps the cluster of *wanted* members from health, a sentence each."""
+    problems = []
+    known = {str(member.get("name")): member for member in members}
+    leaders = [name for name, member in known.items() if member.get("role") in LEADERS]
+    if len(leaders) != 1:
+        problems.append(f"there are {len(leaders)} leaders" if leaders else "there is no leader")
+    for name in wanted:
+        state = str(known.get(name, {}).get("state", ""))
+        healthy = state == ("running" if name in leaders else "streaming")
+        if name not in known:
+            problems.append(f"{name} has not shown up in the cluster")
+        elif not healthy:
+            problems.append(f"{name} is `{state}`")
+    return problems
+
+
+def observe(params: dict[str, Any], tls: Tls) -> dict[str, Any]:
+    """Ask the agent once and return healthy, leader, members and problems."""
+    try:
+        answer = request_json(f"{params['url']}/cluster", None, params["timeout_seconds"], tls)
+    except HttpError as error:
+        problem = f"the agent at {params['url']}: {error}"
+        return {"healthy": False, "leader": "", "members": [], "problems": [problem]}
+    members = answer.get("members", []) if isinstance(answer, dict) else []
+    leaders = [str(member["name"]) for member in members if member.get("role") in LEADERS]
+    problems = assess(members, params["members"])
+    return {
+        "healthy": not problems,
+        "leader": leaders[0] if len(leaders) == 1 else "",
+        "members": members,
+        "problems": problems,
+    }
+
+
+def wait(params: dict[str, Any], tls: Tls) -> dict[str, Any]:
+    """Observe until the cluster is healthy or the bound has passed."""
+    deadline = time.monotonic() + params["wait_seconds"]
+    while True:
+        seen = observe(params, tls)
+        left = deadline - time.monotonic()
+        if seen["healthy"] or left <= 0:
+            return seen
+        time.sleep(min(PAUSE_SECONDS, left))
+
+
+def journal(module: AnsibleModule, unit: str) -> str:
+    """Return the last lines of the unit's journal."""
+    command = ["journalctl", "-u", unit, "-n", "15", "--no-pager", "-o", "cat"]
+    code, output, errors = module.run_command(command)
+    return str(output if code == 0 else errors).strip()
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "members": {"type": "list", "elements": "str", "default": []},
+            "wait_seconds": {"type": "float", "default": 0},
+            "timeout_seconds": {"type": "float", "default": 2},
+            "unit": {"type": "str", "default": "pgherd.service"},
+            "tls": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    params: dict[str, Any] = dict(module.params)
+    if module.check_mode:
+        params["wait_seconds"] = 0
+    seen = wait(params, Tls(**params["tls"]))
+    if params["wait_seconds"] and not seen["healthy"]:
+        module.fail_json(
+            msg=f"The cluster is not healthy after {params['wait_seconds']:g} s: "
+            f"{'; '.join(seen['problems'])}. The last lines of {params['unit']} on this host:\n"
+            f"{journal(module, params['unit'])}",
+            changed=False,
+            **seen,
+        )
+    module.exit_json(changed=False, **seen)
+
+
+if __name__ == "__main__":
+    main()

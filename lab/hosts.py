@@ -107,11 +107,8 @@ class Lab:
 
         Raises LabError when *check* is set and the command fails.
         """
-        try:
-            code, output = self.container(host).exec_run(list(command), user=user)
-        except APIError as error:
-            raise LabError(f"{host} cannot run a command: {error.explanation}") from error
-        text = output.decode(errors="replace")
+        name = self.container(host).name
+        code, text = engine.execute(name, command, user=user)
         if check and code != 0:
             raise LabError(f"{host}: {' '.join(command)} ended with {code}: {text.strip()}")
         return code, text
@@ -260,10 +257,6 @@ class Lab:
 
     def _system_state(self, container: Any) -> str:
         """Return systemd's word for the host's state; empty while it cannot be asked."""
-        try:
-            _, output = container.exec_run(["systemctl", "is-system-running"])
-        except APIError:
-            # The container ended between two looks, or has not begun.
-            return ""
-        words = output.decode(errors="replace").split()
+        # Docker says in many words that the container ended or has not begun; systemd says one.
+        words = engine.execute(container.name, ["systemctl", "is-system-running"])[1].split()
         return words[-1] if len(words) == 1 else ""

@@ -1,7 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Entry point of the zipapp and of ``python -m pgherd``."""
 
-from pgherd.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; the daemon by a way that spares it the libraries of the others."""
+    match sys.argv[1:]:
+        case ["agent", "--config", path]:
+            from pathlib import Path
+
+            from pgherd.agent import main as run_agent
+
+            sys.exit(run_agent(Path(path)))
+        case _:
+            from pgherd.cli import main as run_command
+
+            run_command()
+
 
 if __name__ == "__main__":
     main()

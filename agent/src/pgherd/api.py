@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from pgherd.errors import ListenError, StoreError
-from pgherd.metrics import exposition
 from pgherd.published import cluster_body, patroni_body
 from pgherd.store import dump
 
@@ -231,4 +230,7 @@ class Api:
         return web.Response(status=200 if self._judge(request).is_ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        # Imported when first asked for: an agent nobody scrapes need not hold the library.
+        from pgherd.metrics import exposition
+
         return web.Response(body=exposition(self._loop), content_type="text/plain")

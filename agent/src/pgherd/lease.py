@@ -63,6 +63,7 @@ class LeaseKeeper:
         self._on_change = on_change
         self._ttl = timing.lease_ttl
         self._renewed: Callable[[float], None] = lambda deadline: None
+        self._answered = True
         self.lease: Lease | None = None
 
     def on_renewal(self, callback: Callable[[float], None]) -> None:
@@ -114,8 +115,13 @@ class LeaseKeeper:
                 self.lease = None
             self._on_change()
         except StoreError as error:
-            log.warning("the lease could not be renewed: %s", error)
+            if self._answered:
+                log.warning("the lease could not be renewed: %s", error)
+            self._answered = False
             return False
+        if not self._answered and self.lease is not None:
+            log.info("the lease is renewed again")
+        self._answered = True
         return True
 
     async def _grant(self, sent: float) -> None:

@@ -85,6 +85,8 @@ class Loop:
         self.operations = Operations(effects.clock, wake.set)
         self.upkeep = Upkeep(config, effects.store, effects.postgres, effects.clock)
         self._dynamic: object = None
+        self._store_answered = True
+        self._guarding = False
         self._unlocked_since: float | None = None
         self._starting_since: float | None = None
         self._start_failures = 0
@@ -178,8 +180,13 @@ class Loop:
         try:
             cluster = await self.effects.store.load()
         except StoreError as error:
-            log.warning("etcd does not answer: %s", error)
+            if self._store_answered:
+                log.warning("etcd does not answer: %s", error)
+            self._store_answered = False
             return None
+        if not self._store_answered:
+            log.info("etcd answers")
+        self._store_answered = True
         self.dcs_last_seen = int(time.time())
         return cluster
 
@@ -220,17 +227,16 @@ class Loop:
     def _set_guard(self, view: View) -> None:
         becomes = view.operation in ("promote", "start primary", "bootstrap")
         if (view.instance.is_primary or becomes) and view.lease and not view.settings.pause:
-            self.effects.guard.arm(view.lease.valid_until)
             self._guarding = True
+            self._extend_guard(view.lease.valid_until)
         else:
             self.effects.guard.disarm()
             self._guarding = False
 
-    _guarding = False
-
     def _extend_guard(self, deadline: float) -> None:
+        # The loop gets the first go at the deadline: it stops PostgreSQL, the guard kills it.
         if self._guarding:
-            self.effects.guard.arm(deadline)
+            self.effects.guard.arm(deadline + self.config.timing.margin / 2)
 
     # Acting
 

@@ -17,8 +17,9 @@ from pgherd.model import Instance, Process
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# One round trip a loop. Positions are bytes. A standby's timeline is the newest it has received,
-# or, before its receiver runs, the newest its control file knows.
+# One round trip a loop. Positions are bytes. What was replayed was received, though the receiver
+# counts from the start of a segment when it has just connected. A standby's timeline is the newest
+# it has received or, before its receiver runs, the newest its control file knows.
 OBSERVE: Final = """
 SELECT r.in_recovery,
        s.system_identifier::text AS system_id,
@@ -29,7 +30,8 @@ SELECT r.in_recovery,
        c.timeline_id AS checkpoint_timeline,
        CASE WHEN NOT r.in_recovery
             THEN pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint END AS location,
-       pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::bigint AS received,
+       pg_wal_lsn_diff(GREATEST(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()),
+                       '0/0')::bigint AS received,
        pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint AS replayed,
        pg_wal_lsn_diff(w.latest_end_lsn, '0/0')::bigint AS latest_end,
        pg_last_xact_replay_timestamp()::text AS replayed_at,

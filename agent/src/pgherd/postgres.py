@@ -413,7 +413,7 @@ class Postgres:
             if value is not False
         ]
         await self.programs.run(
-            "initdb", f"--pgdata={self.data_dir}", f"--username={user}",
+            "initdb", f"--pgdata={staging}", f"--username={user}",
             "--auth-local=peer", "--auth-host=scram-sha-256", *flags,
         )  # fmt: skip
         self._put_in_place(staging)

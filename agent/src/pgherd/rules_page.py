@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`python -m pgherd.rules_page > docs/rules.md`: the decision table as a page for people.
+
+The page is made from the rules themselves, so it cannot tell anything else than they do.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from pgherd.decide import IDLE
+from pgherd.rules import birth, election, primary, recovery, safety, standby
+
+if TYPE_CHECKING:
+    from pgherd.rules.rule import Rule
+
+# In the order of `decide.RULES`; a test holds the two together.
+SUBJECTS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
+    ("What comes before everything else", safety.RULES),
+    ("A member without data", birth.RULES),
+    ("PostgreSQL has data and does not answer", recovery.RULES),
+    ("A running primary", primary.RULES),
+    ("A running standby, and somebody holds the leader key", standby.RULES),
+    ("A running standby, and nobody holds the leader key", election.RULES),
+    ("Nothing of the above", (IDLE,)),
+)
+
+INTRODUCTION: Final = """\
+# The rules
+
+<!-- Made from the source: python -m pgherd.rules_page > docs/rules.md. A test compares the two. -->
+
+In every round the agent gathers one view of the world and takes the first rule of this table that
+matches it. The order is part of the meaning: a rule may rely on every rule above it not having
+matched. The last one matches everything.
+
+The name of the rule is what you meet elsewhere: in the journal when it changes, in
+`systemctl status pgherd`, under `pgherd.rule` in `GET /patroni`, in `pgherd list --verbose` and as
+the label of the metric `pgherd_rule`. [Architecture](architecture.md) explains how a round goes.
+"""
+
+
+def page() -> str:
+    """Return the whole page, Markdown."""
+    parts = [INTRODUCTION]
+    number = 0
+    for subject, rules in SUBJECTS:
+        parts.append(f"\n## {subject}\n\n| # | rule | why |\n| ---: | --- | --- |\n")
+        for rule in rules:
+            number += 1
+            parts.append(f"| {number} | `{rule.name}` | {rule.why} |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -207,7 +207,8 @@ class Loop:
 
     async def _apply_dynamic(self, cluster: Cluster, instance: Instance) -> None:
         parameters = cluster.settings.parameters
-        if self._dynamic != parameters and instance.has_data and self.operations.current is None:
+        is_foreign = cluster.initialize and instance.system_id not in (None, cluster.initialize)
+        if self._dynamic != parameters and not is_foreign and self.operations.current is None:
             self._dynamic = parameters
             await self.effects.postgres.configure(self.config, parameters)
 

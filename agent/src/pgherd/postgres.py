@@ -168,7 +168,9 @@ class Postgres:
     # Configuration
 
     async def configure(self, config: Config, dynamic: Mapping[str, Any]) -> bool:
-        """Apply a configuration to the files and, by reload, to a running instance.
+        """Use a configuration from now on; a running instance gets it by reload.
+
+        The files of a stopped one are left alone until it is started: it may not be ours.
 
         :return: whether a file changed.
         """
@@ -176,13 +178,12 @@ class Postgres:
         self.files.reconfigure(config)
         self._dynamic = dynamic
         self.files.write_pgpass()
-        if not (self.data_dir / "PG_VERSION").exists():
+        if self.postmaster() is None:
             return False
         changed = self._write_files(self._control)
-        if self.postmaster() is not None:
-            if changed:
-                await self.reload()
-            await self.refresh_pending_restart()
+        if changed:
+            await self.reload()
+        await self.refresh_pending_restart()
         return changed
 
     def _write_files(self, control: Control | None) -> bool:
@@ -405,6 +406,7 @@ class Postgres:
         :param options: initdb's long options; true for one without a value.
         :raises PostgresError: something is in the way, or initdb failed (and cleaned up).
         """
+        self._refuse_occupied()
         staging = self._staging()
         user = self._config.postgres.superuser.username
         flags = [
@@ -424,15 +426,19 @@ class Postgres:
         shutil.rmtree(staging, ignore_errors=True)
         return staging
 
+    def _refuse_occupied(self) -> None:
+        if self.data_dir.is_dir() and any(self.data_dir.iterdir()):
+            raise PostgresError(
+                f"{self.data_dir} is not empty and holds no database; it is left as it is. "
+                "Move its content away and this member goes on by itself."
+            )
+
     def _put_in_place(self, staging: Path) -> None:
         # Renaming onto a directory succeeds only when that is empty: nothing can be lost here.
         try:
             staging.rename(self.data_dir)
         except OSError as error:
-            raise PostgresError(
-                f"{self.data_dir} is in the way and holds no database: {error.strerror}. "
-                "Move its content away and this member goes on by itself."
-            ) from error
+            raise PostgresError(f"{self.data_dir} is in the way: {error.strerror}") from error
 
     def set_aside(self, suffix: str) -> Path | None:
         """Rename the data directory, replacing what was set aside so before; None without one."""
@@ -478,6 +484,7 @@ class Postgres:
 
         :raises PostgresError: pg_basebackup failed.
         """
+        self._refuse_occupied()
         staging = self._staging()
         user = self._config.postgres.replication.username
         self.files.write_pgpass()

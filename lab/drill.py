@@ -68,13 +68,13 @@ def lose_primary(lab: Lab, cluster: Cluster) -> HostLoss:
         probe.await_rows(ROWS_BEFORE, after=0, timeout_seconds=30)
         killed = time.monotonic()
         lab.kill(lost)
-        probe.await_rows(ROWS_AFTER, after=killed, timeout_seconds=TAKEOVER_SECONDS_MAX)
         members = cluster.await_members(
             "A new leader, followed by the third node",
             lambda now: _taken_over(now, lost),
             TAKEOVER_SECONDS_MAX,
         )
         followed = time.monotonic()
+        probe.await_rows(ROWS_AFTER, after=killed, timeout_seconds=TAKEOVER_SECONDS_MAX)
     finally:
         probe.stop()
     elected = next(member.name for member in members if member.leads)

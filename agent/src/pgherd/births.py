@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ async def bootstrap(config: Config, store: Store, keeper: LeaseKeeper, postgres:
         await postgres.wait_until_answering(settings.primary_start_timeout)
         await postgres.create_accounts()
         await _announce(config, store, lease.id, postgres)
-    except (PostgresError, StoreError):
+    except (PostgresError, StoreError, asyncio.CancelledError):
         await postgres.stop_now()
         log.error("the new data directory is kept as %s", postgres.set_aside("failed"))
         await store.abandon_initialize(lease.id)

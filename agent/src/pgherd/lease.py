@@ -142,19 +142,20 @@ class LeaseKeeper:
         saved = _Saved(self.lease.id, self.lease.valid_until, self._ttl, boot_id())
         write_atomically(self._path, json.dumps(asdict(saved)))
 
-    async def replace(self) -> tuple[Lease | None, Lease]:
-        """Get a lease with the ttl wanted now; the caller moves its keys to it and drops the old.
+    async def grant_other(self) -> Lease:
+        """Get a lease with the ttl wanted now, beside the one we have.
 
-        :return: the old lease and the new one, which is the current one from now on.
         :raises StoreError: etcd refused or did not answer.
         """
-        old, sent = self.lease, self._clock()
-        ttl = self._timing.lease_ttl
-        new = await self._etcd.lease_grant(ttl)
-        self._ttl = ttl
-        self._extend(new, sent)
-        assert self.lease is not None
-        return old, self.lease
+        sent, ttl = self._clock(), self._timing.lease_ttl
+        return Lease(await self._etcd.lease_grant(ttl), sent + ttl - self._timing.margin)
+
+    def switch(self, new: Lease) -> Lease | None:
+        """Go on with *new* from `grant_other`, the keys having moved to it; return the old one."""
+        old, self.lease, self._ttl = self.lease, new, self._timing.lease_ttl
+        self._renewed(new.valid_until)
+        self._save()
+        return old
 
     def save(self) -> None:
         """Write down the lease and its deadline for the agent process after us."""

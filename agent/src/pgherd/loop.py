@@ -37,6 +37,8 @@ from pgherd.rejoin import is_diverged, rejoin
 from pgherd.upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from pgherd.config import Config
     from pgherd.effects import Clock, Guard, Peers, Systemd
     from pgherd.lease import LeaseKeeper
@@ -119,7 +121,7 @@ class Loop:
         steady = self.decision is not None and self.decision.rule.name in STEADY
         interval = self.config.timing.loop_interval
         pause = interval if steady else min(interval, BUSY_INTERVAL_SECONDS)
-        if self.view.instance.is_primary and self.view.lease is not None:
+        if self.view.instance.may_write and self.view.lease is not None:
             # Be there when the lease ends, not a loop later.
             pause = min(pause, max(0.0, self.view.lease.valid_until - self.effects.clock()))
         with contextlib.suppress(TimeoutError):
@@ -227,7 +229,7 @@ class Loop:
 
     def _set_guard(self, view: View) -> None:
         becomes = view.operation in ("promote", "start primary", "bootstrap")
-        if (view.instance.is_primary or becomes) and view.lease and not view.settings.pause:
+        if (view.instance.may_write or becomes) and view.lease and not view.settings.pause:
             self._guarding = True
             self._extend_guard(view.lease.valid_until)
         else:
@@ -264,9 +266,9 @@ class Loop:
                 await postgres.stop_now()
                 self.wake.set()
             case StartPrimary():
-                begin("start primary", postgres.start_primary())
+                begin("start primary", self._start(postgres.start_primary()))
             case StartStandby():
-                begin("start standby", postgres.start_standby(None))
+                begin("start standby", self._start(postgres.start_standby(None)))
             case Rejoin(leader):
                 begin("rejoin", self._rejoin(leader, view))
             case Clone(source):
@@ -296,6 +298,13 @@ class Loop:
         except StoreError as error:
             log.warning("the leader key could not be taken: %s", error)
         self.wake.set()
+
+    async def _start(self, starting: Coroutine[None, None, None]) -> None:
+        try:
+            await starting
+        except PostgresError:
+            self._start_failures += 1
+            raise
 
     async def _promote(self, view: View) -> None:
         keeper = self.effects.keeper
@@ -340,12 +349,14 @@ class Loop:
     async def _renew_ttl(self, view: View) -> None:
         """Move to a lease of the configured length after the configuration has changed."""
         keeper, store = self.effects.keeper, self.effects.store
-        if not keeper.needs_other_ttl:
+        if not keeper.needs_other_ttl or not view.store_answers:
             return
         try:
-            old, new = await keeper.replace()
-            if view.leader is not None and view.holds_key:
-                await store.move_leader(view.leader, new.id)
+            new = await keeper.grant_other()
+            held = view.leader if view.holds_key else None
+            if held is not None and not await store.move_leader(held, new.id):
+                return
+            old = keeper.switch(new)
             await store.publish(member_key(self.config, view), new.id)
             if old is not None:
                 await store.etcd.lease_revoke(old.id)

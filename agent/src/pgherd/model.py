@@ -272,6 +272,15 @@ class Instance:
         return self.is_running and self.in_recovery is True
 
     @property
+    def may_write(self) -> bool:
+        """Whether clients may be getting commits acknowledged, for all we know.
+
+        An instance that does not answer counts, unless it was started in recovery: a slow primary
+        is still a primary.
+        """
+        return self.process is not Process.STOPPED and self.in_recovery is not True
+
+    @property
     def is_streaming(self) -> bool:
         return self.is_standby and self.receiver_status == "streaming"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import PgherdError
@@ -32,8 +33,8 @@ class Operations:
         self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
         self._name = ""
-        self._failures = 0
-        self._not_before = 0.0
+        self._failures: Counter[str] = Counter()
+        self._not_before: dict[str, float] = {}
 
     @property
     def current(self) -> str | None:
@@ -42,7 +43,7 @@ class Operations:
 
     def begin(self, name: str, work: Coroutine[None, None, None]) -> None:
         """Start *work* unless something is under way, or it failed just now."""
-        if self._task is not None or self._clock() < self._not_before:
+        if self._task is not None or self._clock() < self._not_before.get(name, 0):
             work.close()
             return
         log.info("%s: begins", name)
@@ -54,12 +55,12 @@ class Operations:
         try:
             await work
         except PgherdError as error:
-            self._failures += 1
-            pause = min(FIRST_PAUSE * 2 ** (self._failures - 1), LAST_PAUSE)
-            self._not_before = self._clock() + pause
+            self._failures[name] += 1
+            pause = min(FIRST_PAUSE * 2 ** (self._failures[name] - 1), LAST_PAUSE)
+            self._not_before[name] = self._clock() + pause
             log.error("%s: failed, next try in %.1f s: %s", name, pause, error)
         else:
-            self._failures = 0
+            self._failures[name] = 0
             log.info("%s: done after %.2f s", name, self._clock() - began)
         finally:
             self._task = None

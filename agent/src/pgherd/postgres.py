@@ -102,7 +102,14 @@ class Postgres:
             log.debug("PostgreSQL does not answer: %s", error)
             system_id = self._control.system_id if self._control else None
             upstream = f"{self._upstream[0]}:{self._upstream[1]}" if self._upstream else None
-            return Instance(Process.STARTING, True, self._control, system_id, upstream=upstream)
+            return Instance(
+                process=Process.STARTING,
+                has_data=True,
+                control=self._control,
+                system_id=system_id,
+                in_recovery=True if self._is_meant_as_standby else None,
+                upstream=upstream,
+            )
         instance = instance_from_row(row)
         object.__setattr__(instance, "pending_restart", dict(self._pending))
         return instance
@@ -186,9 +193,13 @@ class Postgres:
         await self.refresh_pending_restart()
         return changed
 
+    @property
+    def _is_meant_as_standby(self) -> bool:
+        # PostgreSQL removes the file when it is promoted.
+        return (self.data_dir / "standby.signal").exists()
+
     def _write_files(self, control: Control | None) -> bool:
-        standby = (self.data_dir / "standby.signal").exists()
-        limits = control if standby else None
+        limits = control if self._is_meant_as_standby else None
         return self.files.write_server_config(self._dynamic, self._upstream, limits)
 
     async def reload(self) -> None:

@@ -111,12 +111,18 @@ class Store:
         return cluster.leader is not None and cluster.leader.lease == lease
 
     async def move_leader(self, leader: LeaderKey, lease: int) -> bool:
-        """Bind the leader key we hold to another lease of ours; tell whether it was still ours.
+        """Bind the leader key we hold to another lease of ours; tell whether it is so now.
+
+        As in `take_leader`, a lost answer is looked up.
 
         :raises StoreError: etcd refused, or no endpoint answered in time.
         """
         key = self._base + "leader"
-        return await self._etcd.txn([self._ours(leader)], [Put(key, self._name, lease)])
+        try:
+            return await self._etcd.txn([self._ours(leader)], [Put(key, self._name, lease)])
+        except StoreUnavailableError:
+            cluster = await self.load()
+        return cluster.leader is not None and cluster.leader.lease == lease
 
     async def release_leader(self, leader: LeaderKey) -> bool:
         """Delete the leader key we hold; tell whether it was still ours.

@@ -13,7 +13,7 @@ def _leads_without_key(view: View) -> bool:
     # operator has asked for PostgreSQL to be left alone.
     may_retake = view.has_lease and view.is_unlocked
     paused = view.settings.pause
-    return view.instance.is_primary and not view.holds_key and not may_retake and not paused
+    return view.instance.may_write and not view.holds_key and not may_retake and not paused
 
 
 def _is_foreign(view: View) -> bool:

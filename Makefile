@@ -76,6 +76,8 @@ unit: $(STAMP) ## tests that need no host
 
 molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 	$(TEST_LAB) python -m lab down
+	@# molecule remembers hosts it made before, and would not make them again.
+	molecule reset > /dev/null
 	$(TEST_LAB) molecule test --all --no-command-borders
 
 test: lint unit molecule ## everything CI runs

@@ -11,7 +11,7 @@ from pgherd.rules.rule import Rule, nothing
 def _leads_without_key(view: View) -> bool:
     # A free key may be retaken by a primary that has a good lease (see `retake_key`); in pause the
     # operator has asked for PostgreSQL to be left alone.
-    may_retake = view.has_lease and view.is_unlocked
+    may_retake = view.has_lease and view.is_unlocked and not view.tags.nofailover
     paused = view.settings.pause
     return view.instance.may_write and not view.holds_key and not may_retake and not paused
 

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from pgherd.actions import Action, Bootstrap, Clone
+from pgherd.actions import Action, Bootstrap, Clone, Demote, ReleaseKey
 from pgherd.model import Member, View
 from pgherd.rules.rule import Rule, nothing
 
@@ -43,6 +43,12 @@ def _clone(view: View) -> tuple[Action, ...]:
 
 
 RULES: Final = (
+    Rule(
+        "give_up_key_without_data",
+        lambda view: _is_empty(view) and view.holds_key,
+        lambda view: (Demote(), ReleaseKey()),
+        "the data of this leader is gone; another member shall lead",
+    ),
     Rule(
         "bootstrap",
         _may_bootstrap,

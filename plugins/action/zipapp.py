@@ -11,7 +11,6 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.pgherd.cluster.plugins.module_utils._nearest import did_you_mean
 
 # The first moment a zip file can say: a build today and one next year give the same bytes.
@@ -93,7 +92,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         self, built: str, args: dict[str, Any], task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
         task = self._task.copy()
-        task.args = {"src": built} | {name: args[name] for name in ("dest", "owner", "group", "mode")}
+        task.args = {"src": built} | {
+            name: args[name] for name in ("dest", "owner", "group", "mode")
+        }
         action = self._shared_loader_obj.action_loader.get(
             "ansible.legacy.copy",
             task=task,

@@ -30,7 +30,7 @@ options:
 EXAMPLES = r"""
 - name: Show the text
   ansible.builtin.debug:
-    msg: "{{ {'members': []} | pgherd.cluster.cluster_summary({'name': 'demo', 'addresses': {}, 'etcd': []}, []) }}"
+    msg: "{{ __agent_cluster | pgherd.cluster.cluster_summary(__agent_places, []) }}"
 """
 
 RETURN = r"""
@@ -40,8 +40,10 @@ _value:
 """
 
 import textwrap
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 WIDTH = 100
 
@@ -62,7 +64,8 @@ def member_table(cluster: Mapping[str, Any], addresses: Mapping[str, str]) -> li
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
 
@@ -95,7 +98,8 @@ def cluster_summary(
     lines += [f"etcd       {', '.join(settings['etcd'])}", f"REST API   {rest}"]
     lines += ["connect    " + connect(settings)]
     if settings.get("password_file"):
-        lines += [f"passwords  {settings['password_file'].rsplit('/', 1)[0]} (keep a copy: they are nowhere else)"]
+        place = settings["password_file"].rsplit("/", 1)[0]
+        lines += [f"passwords  {place} (keep a copy: they are nowhere else)"]
     lines += ["members    `pgherd list` on any of the hosts"]
     for warning in [*dict.fromkeys([*cluster.get("problems", []), *warnings])]:
         lines += textwrap.wrap(

@@ -33,12 +33,13 @@ _value:
 
 import ipaddress
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.pgherd.cluster.plugins.module_utils._nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TYPES = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
 METHODS = ("scram-sha-256", "cert", "peer", "ident", "reject", "trust", "md5", "password", "gss",
@@ -56,9 +57,7 @@ def hba_lines(rules: list[dict[str, Any]], name: str = "postgresql_hba") -> list
     return [_line(rule, f"{name}[{place}]") for place, rule in enumerate(rules)]
 
 
-def cluster_hba(
-    rules: list[dict[str, Any]], members: list[str], networks: list[str]
-) -> list[str]:
+def cluster_hba(rules: list[dict[str, Any]], members: list[str], networks: list[str]) -> list[str]:
     """Return all lines of a cluster's pg_hba.conf; the first that matches a client decides.
 
     First what the cluster needs to live (this host, then every address of *members* for

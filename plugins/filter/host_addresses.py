@@ -35,10 +35,12 @@ _value:
   type: dict
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 def host_addresses(hosts: list[str], hostvars: Mapping[str, Any]) -> dict[str, str]:

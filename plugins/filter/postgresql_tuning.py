@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 name: postgresql_tuning
 short_description: PostgreSQL parameters from hardware and timings
 description:
-  - Returns parameters computed from memory, cores and the cluster's timings. The formulas stand with the function.
+  - Returns parameters computed from memory, cores and the cluster's timings.
+  - The formulas stand with the functions that compute them.
 version_added: 0.1.0
 author: The pgherd developers
 positional: cores, timings
@@ -25,7 +26,7 @@ options:
     type: dict
     required: true
   cluster_cores:
-    description: Cores of the largest host of the cluster; parameters that must be equal on all members follow it.
+    description: Cores of the largest host; what must be equal on all members follows it.
     type: int
   max_connections:
     description: Connections that memory is shared out to.
@@ -40,7 +41,9 @@ options:
 EXAMPLES = r"""
 - name: Show what four gigabytes and two cores get
   ansible.builtin.debug:
-    msg: "{{ 4294967296 | pgherd.cluster.postgresql_tuning(2, 'normal' | pgherd.cluster.rto_timings) }}"
+    msg: "{{ 4294967296 | pgherd.cluster.postgresql_tuning(2, timings) }}"
+  vars:
+    timings: "{{ 'normal' | pgherd.cluster.rto_timings }}"
 """
 
 RETURN = r"""
@@ -49,10 +52,12 @@ _value:
   type: dict
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MIB = 1024**2
 GIB = 1024**3
@@ -70,13 +75,14 @@ def _megabytes(size: int) -> str:
 def memory_parameters(memory: int, max_connections: int) -> dict[str, str]:
     """Return the parameters that share out *memory* bytes.
 
-    shared_buffers        1/4, 32 MB to 32 GB. The manual (19.4): a quarter is a reasonable start, more than
-                          40 % is unlikely to work better; beyond 32 GB the scan of the buffers costs more
-                          than they bring.
-    effective_cache_size  3/4: shared buffers and what the kernel caches; an estimate, not an allocation.
-    maintenance_work_mem  1/16, 64 MB to 2 GB: autovacuum's workers may take it each (pgtune's formula).
-    work_mem              (memory - shared_buffers) / (3 * max_connections), 4 MB to 256 MB: three sorts or
-                          hashes a connection fit beside the buffers (pgtune's formula).
+    shared_buffers        1/4, 32 MB to 32 GB. The manual (19.4): a quarter is a reasonable start,
+                          more than 40 % is unlikely to work better; beyond 32 GB the scan of the
+                          buffers costs more than they bring.
+    effective_cache_size  3/4: shared buffers and what the kernel caches; an estimate, not an
+                          allocation.
+    maintenance_work_mem  1/16, 64 MB to 2 GB: every autovacuum worker may take it (pgtune).
+    work_mem              (memory - shared_buffers) / (3 * max_connections), 4 MB to 256 MB: three
+                          sorts or hashes a connection fit beside the buffers (pgtune).
     """
     buffers = _clamp(memory // 4, 32 * MIB, 32 * GIB)
     return {
@@ -164,8 +170,8 @@ def postgresql_tuning(
     """
     if memory_bytes < LEAST_MEMORY:
         raise AnsibleFilterError(
-            f"PostgreSQL gets {memory_bytes // MIB} MB of memory; it needs {LEAST_MEMORY // MIB} MB "
-            "(postgresql_memory_mb, or a larger host)"
+            f"PostgreSQL gets {memory_bytes // MIB} MB of memory; it needs "
+            f"{LEAST_MEMORY // MIB} MB (postgresql_memory_mb, or a larger host)"
         )
     if cores < 1 or max_connections < 1:
         raise AnsibleFilterError(
@@ -191,7 +197,9 @@ def huge_page_count(parameters: dict[str, Any], page_bytes: int = 2 * MIB) -> in
     units = {"kB": 1024, "MB": MIB, "GB": GIB, "TB": 1024 * GIB}
     number, unit = text[:-2].strip(), text[-2:]
     if unit not in units or not number.isdigit():
-        raise AnsibleFilterError(f"shared_buffers: {text!r} is not a whole number of kB, MB, GB or TB")
+        raise AnsibleFilterError(
+            f"shared_buffers: {text!r} is not a whole number of kB, MB, GB or TB"
+        )
     wanted = int(number) * units[unit] * 11 // 10 + 64 * MIB
     return -(-wanted // page_bytes)
 

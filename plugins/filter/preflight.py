@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 name: preflight
 short_description: What stands against a deployment
 description:
-  - Compares what the hosts said (P(pgherd.cluster.host_facts#module)) with what the inventory wants.
+  - Compares what the hosts said with what the inventory wants.
+  - The hosts said it to M(pgherd.cluster.host_facts).
 version_added: 0.1.0
 author: The pgherd developers
 positional: hostvars, settings
@@ -29,7 +30,7 @@ options:
 EXAMPLES = r"""
 - name: Show what stands against it
   ansible.builtin.debug:
-    msg: "{{ {'etcd': [], 'postgres': ['pg1']} | pgherd.cluster.preflight(hostvars, {'cluster_name': 'demo'}) }}"
+    msg: "{{ groups | pgherd.cluster.preflight(hostvars, {'cluster_name': 'demo'}) }}"
 """
 
 RETURN = r"""
@@ -38,9 +39,11 @@ _value:
   type: dict
 """
 
-from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 MIB = 1024**2
 
@@ -68,9 +71,9 @@ def address_problems(hosts: list[str], hostvars: Mapping[str, Any]) -> Iterator[
 def clock_problems(
     hosts: list[str], hostvars: Mapping[str, Any], limit_seconds: float
 ) -> Iterator[str]:
-    """Yield a sentence for the two hosts whose clocks are furthest apart, beyond doubt and limit."""
+    """Yield a sentence for the two hosts whose clocks are surely furthest apart."""
     worst: tuple[float, str] | None = None
-    clocks = {host: _ours(hostvars, host).get("clock") for host in hosts}
+    clocks = {host: _ours(hostvars, host).get("clock", {}) for host in hosts}
     for one, other in combinations([host for host in hosts if clocks[host]], 2):
         apart = abs(clocks[one]["offset_seconds"] - clocks[other]["offset_seconds"])
         doubt = clocks[one]["error_seconds"] + clocks[other]["error_seconds"]
@@ -85,9 +88,7 @@ def clock_problems(
         yield worst[1]
 
 
-def disk_problems(
-    hosts: list[str], hostvars: Mapping[str, Any], least_mb: int
-) -> Iterator[str]:
+def disk_problems(hosts: list[str], hostvars: Mapping[str, Any], least_mb: int) -> Iterator[str]:
     """Yield a sentence for every path with too little room."""
     for host in hosts:
         for path, numbers in _ours(hostvars, host).get("disks", {}).items():
@@ -138,9 +139,7 @@ def cluster_identifier(hosts: list[str], hostvars: Mapping[str, Any]) -> str:
     return ""
 
 
-def etcd_problems(
-    hosts: list[str], hostvars: Mapping[str, Any], external: bool
-) -> Iterator[str]:
+def etcd_problems(hosts: list[str], hostvars: Mapping[str, Any], external: bool) -> Iterator[str]:
     """Yield a sentence for every etcd that hangs, is a stranger's, or cannot be reached."""
     told: dict[str, list[str]] = {}
     for host in hosts:
@@ -165,7 +164,7 @@ def etcd_problems(
 
 
 def size_warnings(etcd: int, postgres: int) -> Iterator[str]:
-    """Yield what the numbers of etcd members (0: a cluster of somebody else) and data nodes give up."""
+    """Yield what the numbers of members give up; 0 of etcd stands for an external one."""
     if etcd == 1:
         yield (
             "etcd has one member: while its host is down the primary turns read-only and nobody "
@@ -195,7 +194,9 @@ def kernel_warnings(
         for name, value in wanted.items():
             now = kernel.get(name)
             if now and not now["writable"] and now["value"] != str(value):
-                refused.setdefault(f"{name}={value} (is {now['value'] or 'absent'})", []).append(host)
+                refused.setdefault(f"{name}={value} (is {now['value'] or 'absent'})", []).append(
+                    host
+                )
     if refused:
         places = sorted({host for found in refused.values() for host in found})
         yield (

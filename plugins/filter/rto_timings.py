@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 name: rto_timings
 short_description: Every time limit of a cluster from one word
 description:
-  - Returns the timings of a profile, with the overrides in, after checking the inequalities that hold them together.
+  - Returns the timings of a profile with the overrides in.
+  - Checks the inequalities that hold them together.
 version_added: 0.1.0
 author: The pgherd developers
 positional: overrides
@@ -35,12 +36,13 @@ _value:
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.pgherd.cluster.plugins.module_utils._nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NAMES = (
     "etcd_heartbeat_ms",
@@ -56,9 +58,9 @@ _NAMES = (
     "tcp_user_timeout_ms",
 )
 PROFILES: dict[str, dict[str, float]] = {
-    "fast": dict(zip(_NAMES, (50, 500, 2, 0.4, 1, 0.25, 0.5, 0.1, 2000, 2000, 2000))),
-    "normal": dict(zip(_NAMES, (100, 1000, 5, 1, 2, 0.5, 1, 0.2, 5000, 5000, 5000))),
-    "wan": dict(zip(_NAMES, (500, 5000, 30, 5, 5, 2, 5, 1, 30000, 30000, 30000))),
+    "fast": dict(zip(_NAMES, (50, 500, 2, 0.4, 1, 0.25, 0.5, 0.1, 2000, 2000, 2000), strict=True)),
+    "normal": dict(zip(_NAMES, (100, 1000, 5, 1, 2, 0.5, 1, 0.2, 5000, 5000, 5000), strict=True)),
+    "wan": dict(zip(_NAMES, (500, 5000, 30, 5, 5, 2, 5, 1, 30000, 30000, 30000), strict=True)),
 }
 
 
@@ -119,7 +121,8 @@ def rto_timings(profile: str, overrides: dict[str, Any] | None = None) -> dict[s
         if not holds(timings):
             numbers = ", ".join(f"{name} {timings[name]:g}" for name in _NAMES if name in text)
             raise AnsibleFilterError(
-                f"cluster_rto {profile} with cluster_rto_overrides breaks `{text}` ({numbers}): {why}"
+                f"cluster_rto {profile} with cluster_rto_overrides breaks `{text}` "
+                f"({numbers}): {why}"
             )
     return timings
 

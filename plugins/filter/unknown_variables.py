@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 name: unknown_variables
 short_description: Variables that look like a role's and are not
 description:
-  - Returns a sentence for every name that begins like a variable of a role and is none, with the nearest right name.
+  - Returns a sentence for every name that begins like a variable of a role and is none.
+  - The sentence offers the nearest right name.
 version_added: 0.1.0
 author: The pgherd developers
 positional: known
@@ -36,10 +37,12 @@ _value:
   elements: str
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.pgherd.cluster.plugins.module_utils._nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 def unknown_variables(names: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 name: role_options
 short_description: The options of the collection's roles
 description:
-  - Returns one mapping of the options of all roles, as an argument spec, read from C(meta/argument_specs.yml).
+  - Returns one mapping of the options of all roles, as an argument spec.
+  - Reads C(meta/argument_specs.yml) of the roles.
 version_added: 0.1.0
 author: The pgherd developers
 options:
@@ -42,7 +43,9 @@ def role_options(roles: Path, names: list[str]) -> dict[str, Any]:
 
     No names mean all roles. Raises OSError when there is no such role.
     """
-    chosen = names or sorted(path.parents[1].name for path in roles.glob("*/meta/argument_specs.yml"))
+    chosen = names or sorted(
+        path.parents[1].name for path in roles.glob("*/meta/argument_specs.yml")
+    )
     found: dict[str, Any] = {}
     for name in chosen:
         text = (roles / name / "meta" / "argument_specs.yml").read_text(encoding="utf-8")

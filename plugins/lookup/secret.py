@@ -8,7 +8,8 @@ name: secret
 short_description: A secret kept in a file on the controller
 description:
   - Returns the secret in a file, and makes both when the file is missing and may be made.
-  - The file has mode 0600, directories made on the way have 0700. Hosts handled at once get the same secret.
+  - The file has mode 0600, directories made on the way have 0700.
+  - Hosts that are handled at once get the same secret.
 version_added: 0.1.0
 author: The pgherd developers
 options:
@@ -17,7 +18,8 @@ options:
     required: true
   missing:
     description:
-      - What to do when the file is missing, to make it, to return a placeholder (a check run), or to fail.
+      - What to do when the file is missing.
+      - To make it, to return a placeholder (in a check run), or to fail.
     type: str
     choices: [create, pretend, fail]
     default: create

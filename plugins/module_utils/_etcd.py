@@ -143,7 +143,9 @@ def probe(url: str, timeout_seconds: float = 3.0, tls: Tls | None = None) -> Hea
     except HttpError as error:
         return Health(url, "refused", str(error))
     if leader == "0":
-        return Health(url, "unhealthy", "has no leader: fewer than half of the members run", **facts)
+        return Health(
+            url, "unhealthy", "has no leader: fewer than half of the members run", **facts
+        )
     if status.get("isLearner"):
         return Health(url, "healthy", "learner", **facts)
     try:

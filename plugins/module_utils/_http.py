@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""JSON over HTTP with the standard library only: what a bare host can run. Private to the collection."""
+"""JSON over HTTP with what a bare host has. Private to the collection."""
 
 from __future__ import annotations
 

@@ -81,7 +81,6 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
     HttpError,
     Tls,

@@ -9,7 +9,8 @@ module: etcd_info
 short_description: Read members and health of an etcd cluster
 description:
   - Asks every endpoint at once for its status and for a read through the quorum.
-  - Can wait, within a bound, until all of them are healthy; fails with what each sick one says when they are not.
+  - Can wait, within a bound, until all of them are healthy.
+  - Fails with what each sick one says when they are not.
 version_added: 0.1.0
 author: The pgherd developers
 options:
@@ -52,7 +53,9 @@ healthy:
   returned: always
   type: bool
 endpoints:
-  description: Per endpoint url, status (healthy, unhealthy, silent, refused), detail, version and is_leader.
+  description:
+    - Per endpoint url, status, detail, version and is_leader.
+    - The status is healthy, unhealthy, silent or refused.
   returned: always
   type: list
   elements: dict
@@ -67,7 +70,6 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pgherd.cluster.plugins.module_utils._etcd import (
     EtcdClient,
     Health,
@@ -88,7 +90,7 @@ def wait(params: dict[str, Any], tls: Tls) -> list[Health]:
     """Probe all endpoints until they are healthy or the bound has passed."""
     deadline = time.monotonic() + params["wait_seconds"]
     while True:
-        healths = probe_all(params["urls"], params["timeout_seconds"], tls)
+        healths: list[Health] = probe_all(params["urls"], params["timeout_seconds"], tls)
         left = deadline - time.monotonic()
         if left <= 0 or all(health.healthy for health in healths):
             return healths
@@ -98,14 +100,14 @@ def wait(params: dict[str, Any], tls: Tls) -> list[Health]:
 def member_list(healths: list[Health], timeout_seconds: float, tls: Tls) -> list[dict[str, Any]]:
     """Return the members as the first healthy endpoint knows them."""
     for health in healths:
-        if health.healthy:
-            try:
-                return [
-                    member.as_dict()
-                    for member in EtcdClient(health.url, timeout_seconds, tls).members()
-                ]
-            except HttpError:
-                continue  # it fell ill since the probe; the next one knows the same list
+        if not health.healthy:
+            continue
+        try:
+            members = EtcdClient(health.url, timeout_seconds, tls).members()
+        except HttpError:
+            continue  # it fell ill since the probe; the next one knows the same list
+        found: list[dict[str, Any]] = [member.as_dict() for member in members]
+        return found
     return []
 
 

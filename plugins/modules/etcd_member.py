@@ -8,11 +8,14 @@ DOCUMENTATION = r"""
 module: etcd_member
 short_description: Run an etcd member with the wanted settings
 description:
-  - Writes the member's settings as an environment file and sees to it that the running member has them.
+  - Writes the member's settings as an environment file.
+  - Sees to it that the running member has them.
   - Starts a first cluster without waiting for it, so that hosts may be handled one after the other.
-  - Adds the member to a cluster that exists before it starts, as a learner where that is wanted, and promotes it.
-  - Restarts a member whose settings or unit differ only when the others keep the quorum; run it with C(throttle=1).
-  - Compares with the environment of the running process, so an earlier run that was cut short is made good.
+  - Adds the member to a cluster that exists before it starts, as a learner, and promotes it.
+  - Restarts a member whose settings or unit differ only when the others keep the quorum.
+  - So it must run on one host at a time, with C(throttle=1).
+  - Compares with the environment of the running process.
+  - So an earlier run that was cut short is made good.
 version_added: 0.1.0
 author: The pgherd developers
 options:
@@ -33,7 +36,7 @@ options:
     type: dict
     required: true
   bootstrap:
-    description: Whether it is certain that no member of the inventory has data, so that a new cluster may be made.
+    description: Whether no member of the inventory has data, so that a new cluster is made.
     type: bool
     required: true
   learner:
@@ -86,13 +89,11 @@ action:
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pgherd.cluster.plugins.module_utils._environment import parse, render
 from ansible_collections.pgherd.cluster.plugins.module_utils._etcd import (
     EtcdClient,
@@ -101,6 +102,9 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._etcd import (
     probe_all,
 )
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import HttpError, Tls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEADER = "pgherd: the settings of this etcd member. Written by Ansible; a change here is undone."
 # What only the first start of a member reads: a difference here is no reason to restart.
@@ -114,7 +118,7 @@ class MemberError(Exception):
 
 @dataclass(frozen=True)
 class Now:
-    """What there is: data, the file's settings, the running process's settings (None: no process)."""
+    """What there is: data, settings in the file and of the process (None: no process)."""
 
     has_data: bool
     file: dict[str, str]
@@ -155,7 +159,7 @@ def environment(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def plan(now: Now, wanted: Wanted) -> str:
-    """Return the action that leads from *now* to *wanted*: keep, start, bootstrap, join, restart."""
+    """Return the action that leads to *wanted*: keep, start, bootstrap, join or restart."""
     if not now.has_data:
         return "bootstrap" if wanted.bootstrap else "join"
     if now.running is None:
@@ -187,9 +191,7 @@ def first_start(action: str, now: Now, wanted: Wanted, members: list[Member]) ->
         }
     if action == "join":
         own = wanted.peers[wanted.name]
-        peers = [
-            (member.name, url) for member in members for url in member.peer_urls if url != own
-        ]
+        peers = [(member.name, url) for member in members for url in member.peer_urls if url != own]
         named = sorted([*peers, (wanted.name, own)])
         return {
             "ETCD_INITIAL_CLUSTER": ",".join(f"{name}={url}" for name, url in named),
@@ -263,7 +265,7 @@ class Runner:
                     complaints[url] = str(error)
             return None
 
-        found = self.wait(ask)
+        found: tuple[EtcdClient, list[Member]] | None = self.wait(ask)
         if found is None:
             raise MemberError(
                 "this host has no etcd data, the cluster it belongs to has, and no member of it "
@@ -293,7 +295,7 @@ class Runner:
                     return members
                 client.member_remove(member)
         client.member_add(own, self.wanted.learner)
-        return client.members()
+        return list(client.members())
 
     def promote(self, client: EtcdClient) -> None:
         """Make this host's member a voter as soon as it is in step."""
@@ -345,7 +347,7 @@ class Runner:
         if not self.wanted.others:
             return False
         health = probe(self.wanted.clients[self.wanted.name], tls=self.wanted.tls)
-        return health.detail == "learner"
+        return bool(health.detail == "learner")
 
 
 def process_environment(pid: int) -> dict[str, str] | None:
@@ -355,7 +357,7 @@ def process_environment(pid: int) -> dict[str, str] | None:
     except OSError:
         return None  # it ended between the two looks
     pairs = (line.split("=", 1) for line in text.split("\0") if "=" in line)
-    return {name: value for name, value in pairs} or None
+    return dict(pairs) or None
 
 
 def converge(runner: Runner, check: bool) -> dict[str, Any]:

@@ -8,12 +8,16 @@ DOCUMENTATION = r"""
 module: host_facts
 short_description: Read what a pgherd deployment must know of a host
 description:
-  - Reads memory, cores, disks, kernel settings, installed packages, PostgreSQL data directories and etcd in one call.
-  - Changes nothing. The result is the fact C(pgherd).
+  - Reads memory, cores, disks, kernel settings, packages, PostgreSQL and etcd in one call.
+  - Changes nothing. The results are the facts C(pgherd) and C(pgherd_installed).
   - An action plugin of the same name adds how far the host's clock is from the controller's.
 version_added: 0.1.0
 author: The pgherd developers
 options:
+  installed_only:
+    description: Whether only packages and units are read, after an installation.
+    type: bool
+    default: false
   data_dir:
     description: PostgreSQL data directory whose system identifier is wanted.
     type: str
@@ -91,7 +95,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: The fact V(pgherd) with memory_bytes, cores, clock, disks, kernel, packages_missing, units, data, postmasters, etcd.
+  description:
+    - The fact V(pgherd) with memory_bytes, cores, clock, disks, kernel, data, postmasters, etcd.
+    - The fact V(pgherd_installed) with packages_missing and units.
   returned: always
   type: dict
 """
@@ -105,7 +111,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pgherd.cluster.plugins.module_utils._environment import parse
 from ansible_collections.pgherd.cluster.plugins.module_utils._etcd import EtcdClient
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
@@ -128,7 +133,7 @@ def read_text(path: Path) -> str:
 
 
 def memory_bytes(meminfo: str, limit: str) -> int:
-    """Return the memory PostgreSQL may count on: the machine's, or less under a cgroup's *limit*."""
+    """Return the bytes of memory there are: the machine's, or less under a cgroup's *limit*."""
     total = next(
         int(line.split()[1]) * 1024 for line in meminfo.splitlines() if line.startswith("MemTotal")
     )
@@ -186,7 +191,7 @@ def postmasters(root: Path) -> list[dict[str, Any]]:
 
 
 def ask_etcd(url: str, key: str, timeout_seconds: float, tls: Tls) -> dict[str, Any]:
-    """Return `status` (answers, silent, refused), `detail` and the key's `value` of one endpoint."""
+    """Return `status`, `detail` and the key's `value` of one endpoint."""
     client = EtcdClient(url, timeout_seconds, tls)
     try:
         return {"status": "answers", "detail": "", "value": client.get(key, serializable=True)}
@@ -203,7 +208,7 @@ def foreign_keys() -> int:
     if "pgherd" in read_text(ETCD_SETTINGS):
         return 0
     try:
-        return EtcdClient("http://127.0.0.1:2379", 2.0).count_keys()
+        return int(EtcdClient("http://127.0.0.1:2379", 2.0).count_keys())
     except HttpError:
         return 0  # nothing there, or nothing that speaks plain HTTP to strangers
 
@@ -221,6 +226,7 @@ def etcd_facts(params: dict[str, Any]) -> dict[str, Any]:
     local = params["etcd_data_dir"]
     return {
         "endpoints": answers,
+        "data_dir": local,
         "has_data": bool(local) and (Path(local) / "member").is_dir(),
         "foreign_keys": foreign_keys() if local else 0,
         "settings": parse(read_text(ETCD_SETTINGS)) if local else {},
@@ -248,9 +254,8 @@ def known_units(module: AnsibleModule, names: list[str]) -> dict[str, bool]:
     return known
 
 
-def gather(module: AnsibleModule) -> dict[str, Any]:
-    """Return the fact."""
-    params: dict[str, Any] = module.params
+def gather(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the fact `pgherd`."""
     return {
         "clock": {"remote_seconds": time.time()},
         "memory_bytes": memory_bytes(
@@ -259,8 +264,6 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
         "cores": cores(len(os.sched_getaffinity(0)), read_text(CGROUP / "cpu.max")),
         "disks": {path: disk(path) for path in params["disk_paths"]},
         "kernel": {name: kernel_setting(name) for name in params["kernel_settings"]},
-        "packages_missing": missing_packages(module, params["packages"]),
-        "units": known_units(module, params["units"]),
         "data": {
             "path": params["data_dir"],
             "system_identifier": (
@@ -274,11 +277,12 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    tls = {name: {"type": "str", "default": ""} for name in ("cacert", "cert", "key")}
-    tls["key"]["no_log"] = False  # the path of a key, not a key
+    path = {"type": "str", "default": ""}
+    tls = {"cacert": path, "cert": path, "key": {**path, "no_log": False}}  # paths, no secrets
     strings = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
+            "installed_only": {"type": "bool", "default": False},
             "data_dir": {"type": "str", "default": ""},
             "disk_paths": strings,
             "kernel_settings": strings,
@@ -294,7 +298,15 @@ def main() -> None:
     )
     if not module.params["tls"]:
         module.params["tls"] = {}
-    module.exit_json(changed=False, ansible_facts={"pgherd": gather(module)})
+    facts = {
+        "pgherd_installed": {
+            "packages_missing": missing_packages(module, module.params["packages"]),
+            "units": known_units(module, module.params["units"]),
+        }
+    }
+    if not module.params["installed_only"]:
+        facts["pgherd"] = gather(module.params)
+    module.exit_json(changed=False, ansible_facts=facts)
 
 
 if __name__ == "__main__":

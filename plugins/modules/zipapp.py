@@ -9,7 +9,8 @@ module: zipapp
 short_description: Ship a Python package as one executable file
 description:
   - Builds a zipapp from a package on the controller and copies it to the host when it differs.
-  - The same source gives the same bytes on every controller, names sorted, times fixed, nothing compressed.
+  - The same source gives the same bytes on every controller.
+  - For that, names are sorted, times fixed and nothing is compressed.
   - The file lands in one step; a running program keeps the one it opened.
 version_added: 0.1.0
 author: The pgherd developers
@@ -19,7 +20,9 @@ options:
     type: path
     required: true
   entry_point:
-    description: What the file runs, as C(module:function); the function's return value is the exit status.
+    description:
+      - What the file runs, as C(module:function).
+      - The function's return value is the exit status.
     type: str
     required: true
   dest:

@@ -45,7 +45,9 @@ def healthy_others(url: str, own_id: str) -> list[str]:
         try:
             status = call(member["clientURLs"][0], "/v3/maintenance/status", {})
         except (OSError, KeyError) as error:
-            raise Stop(f"member {member.get('name') or member['ID']} is not healthy: {error}") from error
+            raise Stop(
+                f"member {member.get('name') or member['ID']} is not healthy: {error}"
+            ) from error
         if not status.get("isLearner"):
             voters.append(member["ID"])
     return voters

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Effects for tests, where the real ones would be slow or cannot be told what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from agent.tests.builders import NOW, config
+from pgherd.errors import LeaseLostError, StoreUnavailableError
+from pgherd.etcd import Compare, Delete, Etcd, KeyValue, MemberStatus, Put
+from pgherd.lease import LeaseKeeper
+from pgherd.loop import Effects, Loop
+from pgherd.postgres import Postgres
+from pgherd.postmaster import Cage, Postmaster
+from pgherd.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pgherd.config import Config
+    from pgherd.history import Branch
+    from pgherd.model import Instance, Member, Peer
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class MemoryEtcd(Etcd):
+    """etcd's semantics in memory; the tests of the store run over it and over the real one.
+
+    :param clock: moves on by `delay` with every request, as if the network took that long.
+    """
+
+    def __init__(self, clock: Clock | None = None, delay: float = 0.0) -> None:
+        super().__init__(["http://192.0.2.1:2379"], timeout=1, hedge_delay=0.2)
+        self.clock = clock or Clock()
+        self.delay = delay
+        self.is_down = False
+        self.loses_answers = False
+        self.keys: dict[str, KeyValue] = {}
+        self.leases: dict[int, int] = {}
+        self.revision = 1
+        self.writes: list[str] = []
+        self._events: list[tuple[int, str]] = []
+        self._changed = asyncio.Condition()
+
+    def _request(self) -> None:
+        self.clock.now += self.delay
+        if self.is_down:
+            raise StoreUnavailableError("no etcd endpoint answered")
+
+    async def range(self, prefix: str) -> tuple[int, list[KeyValue]]:
+        self._request()
+        return self.revision, [
+            kv for key, kv in sorted(self.keys.items()) if key.startswith(prefix)
+        ]
+
+    async def txn(self, compares: Sequence[Compare], operations: Sequence[Put | Delete]) -> bool:
+        self._request()
+        if not all(self._holds(compare) for compare in compares):
+            return False
+        unknown = [
+            op for op in operations if isinstance(op, Put) and op.lease not in {0, *self.leases}
+        ]
+        if unknown:
+            raise LeaseLostError("etcdserver: requested lease not found")
+        self.revision += 1
+        for operation in operations:
+            self._apply(operation)
+        await self._announce()
+        if self.loses_answers:
+            raise StoreUnavailableError("the answer was lost")
+        return True
+
+    def _holds(self, compare: Compare) -> bool:
+        found = self.keys.get(compare.key)
+        return bool(getattr(found, compare.target, 0) == compare.value)
+
+    def _apply(self, operation: Put | Delete) -> None:
+        self.writes.append(operation.key)
+        self._events.append((self.revision, operation.key))
+        if isinstance(operation, Delete):
+            self.keys.pop(operation.key, None)
+            return
+        before = self.keys.get(operation.key)
+        created = before.create_revision if before else self.revision
+        self.keys[operation.key] = KeyValue(
+            operation.key, operation.value, created, self.revision, operation.lease
+        )
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def lease_grant(self, ttl: int) -> int:
+        self._request()
+        number = max(self.leases, default=100) + 1
+        self.leases[number] = ttl
+        return number
+
+    async def lease_keepalive(self, lease: int) -> None:
+        self._request()
+        if lease not in self.leases:
+            raise LeaseLostError(f"etcd does not know lease {lease:x}")
+
+    async def lease_revoke(self, lease: int) -> None:
+        self._request()
+        self.leases.pop(lease, None)
+        self.revision += 1
+        for key in [key for key, kv in self.keys.items() if kv.lease == lease]:
+            self._apply(Delete(key))
+        await self._announce()
+
+    async def member_status(self, endpoint: str) -> MemberStatus:
+        self._request()
+        return MemberStatus(member_id=1, leader_id=1, version="3.5.0")
+
+    async def watch(self, prefix: str, revision: int) -> AsyncIterator[set[str]]:
+        while True:
+            self._request()
+            due = [(at, key) for at, key in self._events if at >= revision]
+            if due:
+                revision = due[-1][0] + 1
+                yield {key for _, key in due if key.startswith(prefix)}
+            else:
+                async with self._changed:
+                    await self._changed.wait()
+
+
+class ScriptedPostgres(Postgres):
+    """An instance that looks as it is told to and writes down what is asked of it."""
+
+    def __init__(self, configuration: Config, instance: Instance) -> None:
+        super().__init__(configuration, lambda: None, Cage(None))
+        self.instance = instance
+        self.calls: list[tuple[str, ...]] = []
+        self.history: tuple[Branch, ...] = ()
+        self.failure: Exception | None = None
+
+    def _note(self, *call: str) -> None:
+        self.calls.append(call)
+        if self.failure is not None:
+            raise self.failure
+
+    async def observe(self) -> Instance:
+        return self.instance
+
+    def postmaster(self) -> Postmaster | None:
+        return None
+
+    async def configure(self, config: Config, dynamic: Mapping[str, Any]) -> bool:
+        self._note("configure", *(f"{name}={value}" for name, value in dynamic.items()))
+        return True
+
+    async def query(self, statement: Any, parameters: Any = None) -> list[dict[str, Any]]:
+        self._note("query")
+        return [{"id": self.instance.system_id}]
+
+    def local_history(self, timeline: int) -> tuple[Branch, ...]:
+        return self.history
+
+    async def leader_history(self, leader: Member) -> tuple[int, tuple[Branch, ...]]:
+        self._note("leader_history", leader.name)
+        return leader.timeline or 1, self.history
+
+    async def start_primary(self) -> None:
+        self._note("start_primary")
+
+    async def start_standby(self, leader: Member | None) -> None:
+        self._note("start_standby", leader.name if leader else "nobody")
+
+    async def wait_until_answering(self, within: float) -> None:
+        self._note("wait_until_answering")
+
+    async def stop(self, within: float) -> None:
+        self._note("stop")
+
+    async def stop_now(self) -> None:
+        self._note("stop_now")
+
+    def kill(self) -> None:
+        self._note("kill")
+
+    async def follow(self, leader: Member) -> None:
+        self._note("follow", leader.name)
+
+    async def promote(self, within: float) -> None:
+        self._note("promote")
+
+    async def checkpoint(self) -> None:
+        self._note("checkpoint")
+
+    async def ensure_slots(self, wanted: Sequence[str], have: Mapping[str, Any]) -> None:
+        missing = [name for name in wanted if name not in have]
+        if missing:
+            self._note("ensure_slots", *missing)
+
+    async def drop_slot(self, name: str) -> None:
+        self._note("drop_slot", name)
+
+    async def advance_slot(self, name: str, position: int) -> None:
+        self._note("advance_slot", name, str(position))
+
+    async def initdb(self, options: Mapping[str, Any]) -> None:
+        self._note("initdb")
+
+    async def create_accounts(self) -> None:
+        self._note("create_accounts")
+
+    async def clone(self, source: Member) -> None:
+        self._note("clone", source.name)
+
+    def set_aside(self, suffix: str) -> Path | None:
+        self._note("set_aside", suffix)
+        return None
+
+
+class ScriptedPeers:
+    """Peers that answer as they are told to."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Peer] = {}
+        self.asked: list[set[str]] = []
+
+    async def ask(self, members: Mapping[str, Member], within: float) -> dict[str, Peer]:
+        self.asked.append(set(members))
+        return self.answers
+
+
+class RecordingGuard:
+    """Remembers the deadline it was armed with last, None when it was disarmed."""
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+
+    def arm(self, deadline: float) -> None:
+        self.deadline = deadline
+
+    def disarm(self) -> None:
+        self.deadline = None
+
+
+class SilentSystemd:
+    """A service manager nobody listens to; counts the signs of life."""
+
+    def __init__(self) -> None:
+        self.alive_count = 0
+
+    def ready(self, status: str) -> None:
+        pass
+
+    def alive(self, status: str) -> None:
+        self.alive_count += 1
+
+
+class Rig:
+    """A real loop, store and lease keeper over fakes of the world around them."""
+
+    def __init__(self, directory: Path, instance: Instance, **sections: Any) -> None:
+        self.config = config(directory, **sections)
+        self.clock = Clock()
+        self.etcd = MemoryEtcd(self.clock)
+        self.store = Store(self.etcd, self.config.namespace, self.config.scope, self.config.name)
+        self.postgres = ScriptedPostgres(self.config, instance)
+        self.peers = ScriptedPeers()
+        self.guard = RecordingGuard()
+        self.systemd = SilentSystemd()
+        self.wake = asyncio.Event()
+        self.keeper = LeaseKeeper(
+            self.etcd, self.config.timing, self.clock, directory / "lease", self.wake.set
+        )
+        effects = Effects(
+            self.store, self.keeper, self.postgres, self.peers, self.guard, self.systemd, self.clock
+        )
+        self.loop = Loop(self.config, effects, self.wake)
+
+    async def settle(self) -> None:
+        """Wait until the long operation under way, if there is one, has ended."""
+        while self.loop.operations.current is not None:
+            self.wake.clear()
+            await self.wake.wait()

@@ -70,7 +70,7 @@ def lose_primary(lab: Lab, cluster: Cluster) -> HostLoss:
         lab.kill(lost)
         members = cluster.await_members(
             "A new leader, followed by the third node",
-            lambda now: _taken_over(now, lost),
+            lambda now: _taken_over(now, lost, before),
             TAKEOVER_SECONDS_MAX,
         )
         followed = time.monotonic()
@@ -105,9 +105,9 @@ def _timeline(members: list[Member], name: str) -> int:
     return next(m.timeline for m in members if m.name == name and m.timeline is not None)
 
 
-def _taken_over(members: list[Member], lost: str) -> bool:
-    """Whether another host than *lost* leads and the third streams on its timeline."""
-    leaders = [member for member in members if member.leads and member.name != lost]
+def _taken_over(members: list[Member], lost: str, before: int) -> bool:
+    """Whether another host than *lost* leads beyond timeline *before* and the third follows."""
+    leaders = [m for m in members if m.leads and m.name != lost and (m.timeline or 0) > before]
     return len(leaders) == 1 and any(
         member.state == "streaming" and member.timeline == leaders[0].timeline
         for member in members

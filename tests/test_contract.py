@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the roles promise: one shape, defaults as documented, full names, nothing unused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+PHASES = ["preflight", "install", "configure", "run"]
+TASK_FILES = sorted(
+    path
+    for pattern in ("roles/*/tasks/*.yml", "roles/*/handlers/*.yml", "playbooks/*.yml")
+    for path in ROOT.glob(pattern)
+)
+# What a task or a play may say beside its one action.
+KEYWORDS = {
+    "name", "when", "tags", "vars", "register", "notify", "loop", "loop_control", "run_once",
+    "throttle", "no_log", "changed_when", "failed_when", "check_mode", "delegate_to", "until",
+    "retries", "delay", "hosts", "connection", "gather_facts", "gather_subset", "any_errors_fatal",
+    "force_handlers", "become", "environment", "block",
+}  # fmt: skip
+
+
+def load(path: Path) -> Any:
+    """Return the content of a YAML file, an empty mapping when there is no file."""
+    return yaml.safe_load(path.read_text()) or {} if path.exists() else {}
+
+
+def options(role: Path) -> dict[str, dict[str, Any]]:
+    """Return the options of a role's entry point `main`."""
+    spec = load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+    found: dict[str, dict[str, Any]] = spec["options"]
+    return found
+
+
+def tasks(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return all tasks in plays, blocks and files, flat."""
+    found = []
+    for item in items:
+        nested = [
+            *item.get("block", []), *item.get("pre_tasks", []), *item.get("tasks", []),
+            *item.get("post_tasks", []),
+        ]  # fmt: skip
+        found += tasks(nested) if nested else [item] if "hosts" not in item else []
+    return found
+
+
+def test_there_is_something_to_check() -> None:
+    assert [role.name for role in ROLES] == ["agent", "cluster", "etcd", "postgresql"]
+    assert len(TASK_FILES) > 15
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_defaults_are_as_documented(role: Path) -> None:
+    defaults = load(role / "defaults" / "main.yml")
+    documented = {
+        name: option["default"] for name, option in options(role).items() if "default" in option
+    }
+    assert defaults == documented
+    assert [type(value) for value in defaults.values()] == [
+        type(documented[name]) for name in defaults
+    ]
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_option_is_the_roles_own_and_has_type_meaning_and_value(role: Path) -> None:
+    for name, option in options(role).items():
+        assert name.startswith(role.name + "_"), name
+        assert option.get("type"), name
+        assert option.get("description"), name
+        assert option.get("required", False) != ("default" in option), name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_variable_is_used(role: Path) -> None:
+    text = "\n".join(
+        path.read_text()
+        for folder in ("tasks", "templates", "handlers", "vars", "defaults")
+        for path in sorted((ROOT / "roles").glob(f"*/{folder}/*"))
+    )
+    own = list(options(role)) + list(load(role / "vars" / "main.yml"))
+    unused = [name for name in own if not re.search(rf"\b{name}\b(?!:)", text)]
+    assert unused == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_the_main_file_is_a_table_of_contents(role: Path) -> None:
+    phases = []
+    for task in load(role / "tasks" / "main.yml"):
+        phase = task["ansible.builtin.import_tasks"].removesuffix(".yml")
+        assert set(task) == {"name", "ansible.builtin.import_tasks", "tags"}
+        assert phase in task["tags"]
+        assert (role / "tasks" / f"{phase}.yml").is_file()
+        phases.append(phase)
+    assert phases == [phase for phase in PHASES if phase in phases]
+    assert phases == PHASES or role.name == "cluster"
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_actions_and_roles_have_their_full_names(path: Path) -> None:
+    content = load(path)
+    for task in tasks(content):
+        actions = set(task) - KEYWORDS
+        assert len(actions) == 1, task
+        action = actions.pop()
+        assert re.fullmatch(r"\w+\.\w+\.\w+", action), action
+        if action.endswith("import_role"):
+            assert task[action]["name"].startswith("pgherd.cluster."), task
+    for play in content:
+        assert all(role["role"].startswith("pgherd.cluster.") for role in play.get("roles", []))
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_hides_a_failure_or_a_change(path: Path) -> None:
+    for task in tasks(load(path)):
+        assert "ignore_errors" not in task, task
+        assert task.get("failed_when") is not False, task
+        assert task.get("changed_when") is not False, task
+
+
+def test_the_plays_variables_are_known_to_preflight() -> None:
+    """Preflight knows names by their prefix: every role must have one of those it looks for."""
+    text = (ROOT / "roles" / "cluster" / "tasks" / "preflight.yml").read_text()
+    (pattern,) = re.findall(r"varnames', '\^\(([a-z|]+)\)_'", text)
+    assert sorted(pattern.split("|")) == [role.name for role in ROLES]

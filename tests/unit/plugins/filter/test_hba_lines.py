@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lines of pg_hba.conf from data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.pgherd.cluster.plugins.filter.hba_lines import cluster_hba, hba_lines
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ({"address": "10.0.0.0/8"}, "host all all 10.0.0.0/8 scram-sha-256"),
+        ({"address": "10.0.0.1"}, "host all all 10.0.0.1/32 scram-sha-256"),
+        ({"address": "fd00::1"}, "host all all fd00::1/128 scram-sha-256"),
+        ({"address": "samenet"}, "host all all samenet scram-sha-256"),
+        ({"address": ".example.org"}, "host all all .example.org scram-sha-256"),
+        (
+            {"type": "local", "user": "postgres", "method": "peer"},
+            "local all postgres peer",
+        ),
+        (
+            {"database": ["app", "my db"], "user": "+staff", "address": "all", "method": "reject"},
+            'host app,"my db" +staff all reject',
+        ),
+        (
+            {"type": "hostssl", "address": "all", "method": "cert", "options": {"map": "m"}},
+            'hostssl all all all cert map="m"',
+        ),
+    ],
+)
+def test_rule_becomes_a_line(rule: dict[str, Any], line: str) -> None:
+    assert hba_lines([rule]) == [line]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"adress": "all"}, "postgresql_hba[0]: there is no key adress; did you mean address?"),
+        ({"type": "hots", "address": "all"}, "postgresql_hba[0].type: 'hots' is none of local"),
+        ({"address": "all", "method": "scram"}, "postgresql_hba[0].method: 'scram' is none of"),
+        ({}, "a rule of type host needs an address"),
+        ({"type": "local", "address": "all"}, "a rule of type local takes no address"),
+        ({"address": "10.0.0.1/8"}, "10.0.0.1/8 has host bits set"),
+        ({"address": "all", "user": []}, "postgresql_hba[0].user: [] is neither a name nor a"),
+    ],
+)
+def test_bad_rule_is_refused_with_its_place(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        hba_lines([rule])
+    assert message in str(caught.value)
+
+
+def test_the_cluster_comes_first_and_clients_last() -> None:
+    lines = cluster_hba([{"address": "all", "method": "reject"}], ["10.0.0.1"], ["10.9.0.0/16"])
+    assert lines == [
+        "local all postgres peer",
+        "local replication postgres peer",
+        "local all all scram-sha-256",
+        "host all all 127.0.0.1/32 scram-sha-256",
+        "host all all ::1/128 scram-sha-256",
+        "host replication all 10.0.0.1/32 scram-sha-256",
+        "host all all 10.0.0.1/32 scram-sha-256",
+        "host all all all reject",
+        "host all all 10.9.0.0/16 scram-sha-256",
+    ]
+
+
+def test_a_bad_client_network_is_named() -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        cluster_hba([], [], ["10.9.0.1/16"])
+    assert "cluster_client_networks[0].address" in str(caught.value)

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Variables that look like ours and are not."""
+
+from __future__ import annotations
+
+from ansible_collections.pgherd.cluster.plugins.filter.unknown_variables import unknown_variables
+
+KNOWN = ["cluster_name", "cluster_client_networks", "etcd_config"]
+
+
+def test_known_names_and_other_peoples_names_pass() -> None:
+    names = ["cluster_name", "etcd_config", "ansible_host", "my_cluster_name", "__cluster_x"]
+    assert unknown_variables(names, KNOWN) == []
+
+
+def test_an_unknown_name_gets_the_nearest_right_one() -> None:
+    assert unknown_variables(["cluster_client_network"], KNOWN) == [
+        "cluster_client_network: there is no such variable; did you mean cluster_client_networks?"
+    ]
+
+
+def test_a_name_near_nothing_gets_no_advice() -> None:
+    assert unknown_variables(["etcd_zzzzzzzzzzzzzz"], KNOWN) == [
+        "etcd_zzzzzzzzzzzzzz: there is no such variable"
+    ]

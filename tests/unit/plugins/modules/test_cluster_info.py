@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a cluster is healthy."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.pgherd.cluster.plugins.modules.cluster_info import assess
+
+LEADER = {"name": "pg1", "role": "leader", "state": "running"}
+STANDBY = {"name": "pg2", "role": "replica", "state": "streaming"}
+
+
+@pytest.mark.parametrize(
+    ("members", "problems"),
+    [
+        ([LEADER, STANDBY], []),
+        ([], ["there is no leader", "pg1 has not shown up in the cluster",
+              "pg2 has not shown up in the cluster"]),
+        ([LEADER], ["pg2 has not shown up in the cluster"]),
+        ([LEADER, STANDBY | {"state": "starting"}], ["pg2 is `starting`"]),
+        ([LEADER, STANDBY | {"state": "running"}], ["pg2 is `running`"]),
+        ([LEADER | {"state": "starting"}, STANDBY], ["pg1 is `starting`"]),
+        ([LEADER, STANDBY | {"role": "leader", "state": "running"}], ["there are 2 leaders"]),
+        ([LEADER | {"role": "replica"}, STANDBY], ["there is no leader", "pg1 is `running`"]),
+    ],
+)  # fmt: skip
+def test_assess(members: list[dict[str, str]], problems: list[str]) -> None:
+    assert assess(members, ["pg1", "pg2"]) == problems

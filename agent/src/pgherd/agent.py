@@ -106,7 +106,7 @@ class Agent:
 
     async def _end(self) -> None:
         """Leave PostgreSQL running for our successor, or stop it and hand the lead over."""
-        if await is_restart(UNIT):
+        if await is_restart(UNIT) and self._successor_can_start():
             log.info("restarting: PostgreSQL and the lease stay for the next agent")
             await self._loop.operations.cancel()
             self._keeper.save()
@@ -118,6 +118,16 @@ class Agent:
             self._loop.stopping = True
         self._wake.set()
 
+    def _successor_can_start(self) -> bool:
+        """A broken configuration would leave a primary that nobody guards."""
+        try:
+            load(self._path)
+        except ConfigError as error:
+            for problem in error.problems:
+                log.critical("the next agent cannot start, PostgreSQL is stopped too: %s", problem)
+            return False
+        return True
+
     def _reload(self) -> None:
         try:
             config = load(self._path)
@@ -125,6 +135,7 @@ class Agent:
             for problem in error.problems:
                 log.error("the new configuration is not used: %s", problem)
             return
+        logging.getLogger().setLevel(config.log_level)
         log.info("configuration read again")
         self._loop.reconfigure(config)
 

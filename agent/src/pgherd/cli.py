@@ -47,22 +47,18 @@ def agent(path: Path) -> None:
 
 @cli.command("check-config")
 @_config_option
-@click.option(
-    "--partial", is_flag=True, help="FILE is a fragment for conf.d: need not be complete."
-)
+@click.option("--partial", is_flag=True, help="Judge FILE alone: other files may complete it.")
 def check_config(path: Path, partial: bool) -> None:
-    """Check one configuration file; print one line for each problem."""
-    from pgherd.config import read_yaml
+    """Check a configuration, with the conf.d beside it; print one line for each problem."""
+    from pgherd.config import load, read_yaml
     from pgherd.schema import check
 
-    # One file is judged alone: what the fragments add may be missing here.
-    problems = check(read_yaml(path), partial=True)
-    if not partial and not problems:
-        sections = ("scope", "name", "restapi", "etcd3")
-        raw = read_yaml(path)
-        problems = [f"{section}: is missing" for section in sections if section not in raw]
-    if problems:
-        raise ConfigError(problems)
+    if partial:
+        problems = check(read_yaml(path), partial=True)
+        if problems:
+            raise ConfigError(problems)
+    else:
+        load(path)
 
 
 @cli.command("list")

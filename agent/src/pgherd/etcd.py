@@ -151,8 +151,10 @@ class Etcd:
     def endpoints(self) -> tuple[str, ...]:
         return tuple(self._endpoints)
 
-    def retime(self, timeout: float, hedge_delay: float) -> None:
-        """Change the bounds of the requests to come, in seconds."""
+    def reconfigure(self, endpoints: Sequence[str], *, timeout: float, hedge_delay: float) -> None:
+        """Use other endpoints and bounds (seconds) for the requests to come."""
+        if list(endpoints) != self._endpoints:
+            self._endpoints, self._preferred = list(endpoints), 0
         self._timeout, self._hedge_delay = timeout, hedge_delay
 
     async def close(self) -> None:
@@ -286,14 +288,16 @@ class Etcd:
         return self._endpoints[self._preferred :] + self._endpoints[: self._preferred]
 
     def _prefer(self, endpoint: str) -> None:
-        index = self._endpoints.index(endpoint)
+        # A request may outlive a change of the endpoints.
+        index = self._endpoints.index(endpoint) if endpoint in self._endpoints else 0
         if index != self._preferred:
             self._preferred = index
             self._preferred_until = asyncio.get_running_loop().time() + PREFERENCE_SECONDS
 
     def _demote_preference(self, endpoint: str) -> None:
-        following = (self._endpoints.index(endpoint) + 1) % len(self._endpoints)
-        self._prefer(self._endpoints[following])
+        if endpoint in self._endpoints:
+            following = (self._endpoints.index(endpoint) + 1) % len(self._endpoints)
+            self._prefer(self._endpoints[following])
 
     async def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask the endpoints in turn, hedged; the first answer wins.
@@ -375,13 +379,26 @@ def _refusal(answer: dict[str, Any], status: int) -> StoreError:
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-    """Yield each JSON document of a gateway's answer, one to a line."""
+    """Yield each JSON document of a gateway's answer, one to a line.
+
+    :raises StoreUnavailableError: something else answers: a proxy, or no etcd at all.
+    """
     pending = b""
     async for chunk in response.content.iter_any():
         pending += chunk
         *lines, pending = pending.split(b"\n")
         for line in lines:
             if line.strip():
-                yield json.loads(line)
+                yield _document(line)
     if pending.strip():
-        yield json.loads(pending)
+        yield _document(pending)
+
+
+def _document(line: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(line)
+    except ValueError as error:
+        raise StoreUnavailableError(f"not the JSON of etcd's gateway: {line[:80]!r}") from error
+    if not isinstance(document, dict):
+        raise StoreUnavailableError(f"not the JSON of etcd's gateway: {line[:80]!r}")
+    return document

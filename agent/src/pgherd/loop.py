@@ -52,7 +52,8 @@ STEADY = frozenset({"lead", "stream"})
 BUSY_INTERVAL_SECONDS = 0.3
 # Keys whose change matters to every member at once.
 URGENT_KEYS = frozenset({"leader", "initialize", "config", "failover", "sync"})
-STOP_SECONDS = 300.0
+# Below the unit's TimeoutStopSec (300 s), so that an immediate stop still has its turn.
+STOP_SECONDS = 240.0
 PROMOTE_SECONDS = 60.0
 
 
@@ -398,6 +399,10 @@ class Loop:
         self.config = config
         self.upkeep.reconfigure(config)
         self.effects.keeper.retime(config.timing)
-        self.effects.store.etcd.retime(config.timing.etcd_timeout, config.timing.hedge_delay)
+        self.effects.store.etcd.reconfigure(
+            config.etcd_endpoints,
+            timeout=config.timing.etcd_timeout,
+            hedge_delay=config.timing.hedge_delay,
+        )
         self._dynamic = None
         self.wake.set()

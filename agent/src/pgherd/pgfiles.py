@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.programs import SENSITIVE_PARAMETERS
+from pgherd.schema import MANAGED_PARAMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,6 +155,8 @@ class Files:
         """Return the settings in force: computed < dynamic < given on this host < ours."""
         postgres = self._config.postgres
         merged = {**BASE_PARAMETERS, **postgres.default_parameters, **dynamic}
+        # The files of this host are refused with these names; what etcd holds is not checked.
+        merged = {name: value for name, value in merged.items() if name not in MANAGED_PARAMETERS}
         merged.update(postgres.parameters)
         settings = {name: value for name, value in merged.items() if value is not None}
         for name in SENSITIVE_PARAMETERS if control is not None else ():

@@ -38,6 +38,8 @@ PID_FILE_SECONDS: Final = 2.0
 # Killed processes are gone after this long unless the kernel waits for a dead disk, seconds.
 LEFTOVER_SECONDS: Final = 10.0
 QUERY_SECONDS: Final = 1.0
+# A reload has no answer: what waits for a restart is looked up in this many rounds after it.
+PENDING_LOOKS: Final = 3
 # pg_rewind's needs (PostgreSQL documentation, pg_rewind, "Notes").
 REWIND_FUNCTIONS: Final = (
     "pg_ls_dir(text, boolean, boolean)",
@@ -61,6 +63,7 @@ class Postgres:
         self._upstream: tuple[str, int] | None = None
         self._dynamic: Mapping[str, Any] = {}
         self._pending: dict[str, dict[str, str]] = {}
+        self._pending_looks = PENDING_LOOKS
         self._control: Control | None = None
         self.files = Files(config)
         self.programs = Programs(config.postgres.bin_dir, {})
@@ -110,6 +113,9 @@ class Postgres:
                 in_recovery=True if self._is_meant_as_standby else None,
                 upstream=upstream,
             )
+        if self._pending_looks > 0:
+            self._pending_looks -= 1
+            await self.refresh_pending_restart()
         instance = instance_from_row(row)
         object.__setattr__(instance, "pending_restart", dict(self._pending))
         return instance
@@ -190,7 +196,7 @@ class Postgres:
         changed = self._write_files(self._control)
         if changed:
             await self.reload()
-        await self.refresh_pending_restart()
+        self._pending_looks = PENDING_LOOKS
         return changed
 
     @property
@@ -432,9 +438,16 @@ class Postgres:
         self._put_in_place(staging)
 
     def _staging(self) -> Path:
-        """Return an absent path beside the data directory, on the same file system."""
+        """Return an empty directory beside the data directory, on the same file system."""
         staging = self.data_dir.with_name(self.data_dir.name + ".new")
         shutil.rmtree(staging, ignore_errors=True)
+        try:
+            staging.mkdir(0o700)
+        except OSError as error:
+            raise PostgresError(
+                f"{staging} cannot be made: {error.strerror}. New data grows beside its place, so "
+                f"{staging.parent} must be writable for the user of the agent."
+            ) from error
         return staging
 
     def _refuse_occupied(self) -> None:

@@ -37,13 +37,24 @@ def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the archive into an empty path; return the path."""
     target = tmp_path_factory.mktemp("collections")
     galaxy("install", str(artifact), "--offline", "--collections-path", str(target))
+    assert (target / "ansible_collections" / "pgherd" / "cluster" / "playbooks").is_dir()
     return target
 
 
+def environment() -> dict[str, str]:
+    """Return an environment in which Ansible knows nothing of the repository."""
+    return {key: value for key, value in os.environ.items() if "ANSIBLE" not in key}
+
+
 def galaxy(verb: str, *arguments: str) -> None:
-    """Run `ansible-galaxy collection`; a failure is the test's."""
+    """Run `ansible-galaxy collection` outside the repository; a failure is the test's.
+
+    Inside, the repository's ansible.cfg would make it find the collection installed already.
+    """
     line = [str(BIN / "ansible-galaxy"), "collection", verb, *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        line, cwd="/", env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -51,12 +62,10 @@ def site(installed: Path, directory: Path, option: str) -> subprocess.CompletedP
     """Run the installed playbook with *option*, far from the repository and its ansible.cfg."""
     inventory = directory / "hosts.yml"
     inventory.write_text(INVENTORY, encoding="utf-8")
-    environment = {key: value for key, value in os.environ.items() if "ANSIBLE" not in key}
-    environment["ANSIBLE_COLLECTIONS_PATH"] = str(installed)
     return subprocess.run(
         [str(BIN / "ansible-playbook"), "-i", str(inventory), "pgherd.cluster.site", option],
         cwd=directory,
-        env=environment,
+        env={**environment(), "ANSIBLE_COLLECTIONS_PATH": str(installed)},
         capture_output=True,
         text=True,
         check=False,

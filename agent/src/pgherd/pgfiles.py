@@ -154,9 +154,10 @@ class Files:
     def parameters(self, dynamic: Mapping[str, Any], control: Control | None) -> dict[str, Any]:
         """Return the settings in force: computed < dynamic < given on this host < ours."""
         postgres = self._config.postgres
-        merged = {**BASE_PARAMETERS, **postgres.default_parameters, **dynamic}
-        # The files of this host are refused with these names; what etcd holds is not checked.
-        merged = {name: value for name, value in merged.items() if name not in MANAGED_PARAMETERS}
+        # The files of this host are refused with the names that are ours to set; what etcd holds
+        # may have them.
+        allowed = {name: dynamic[name] for name in dynamic if name not in MANAGED_PARAMETERS}
+        merged = {**BASE_PARAMETERS, **postgres.default_parameters, **allowed}
         merged.update(postgres.parameters)
         settings = {name: value for name, value in merged.items() if value is not None}
         for name in SENSITIVE_PARAMETERS if control is not None else ():

@@ -56,7 +56,9 @@ SELECT r.in_recovery,
   LEFT JOIN pg_stat_wal_receiver w ON true
 """
 
-PENDING_RESTART: Final = "SELECT name, setting, unit FROM pg_settings WHERE pending_restart"
+PENDING_RESTART: Final = (
+    "SELECT name, current_setting(name) AS value FROM pg_settings WHERE pending_restart"
+)
 
 
 class Connection:

@@ -223,7 +223,7 @@ class Postgres:
         wanted = self.files.parameters(self._dynamic, None)
         self._pending = {
             row["name"]: {
-                "old_value": f"{row['setting']}{row['unit'] or ''}",
+                "old_value": row["value"],
                 "new_value": str(wanted.get(row["name"], "default")),
             }
             for row in rows

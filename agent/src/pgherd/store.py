@@ -32,6 +32,16 @@ def _mapping(keys: Mapping[str, KeyValue], name: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _rows(history: Any) -> tuple[tuple[Any, ...], ...]:
+    rows = history if isinstance(history, list) else []
+    # Rows begin with the timeline that ended; the rules count on that.
+    return tuple(tuple(row) for row in rows if isinstance(row, list) and _is_ended(row))
+
+
+def _is_ended(row: list[Any]) -> bool:
+    return bool(row) and isinstance(row[0], int)
+
+
 def dump(value: Any) -> str:
     """Return *value* as the compact JSON that Patroni writes."""
     return json.dumps(value, separators=(",", ":"))
@@ -57,7 +67,7 @@ def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
         members=members,
         config=_mapping(keys, "config"),
         failover=_mapping(keys, "failover"),
-        history=tuple(tuple(row) for row in history) if isinstance(history, list) else (),
+        history=_rows(history),
         optime=optime if isinstance(optime, int) else 0,
         status=status,
         sync=_mapping(keys, "sync") or {},

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from agent.tests.builders import ME, SYSTEM_ID
 from agent.tests.fakes import MemoryEtcd
@@ -17,19 +16,16 @@ from pgherd.etcd import Delete, Etcd, KeyValue, Put
 from pgherd.model import Cluster, LeaderKey
 from pgherd.store import Store, dump, parse_cluster
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 BASE = "/service/demo/"
 WITHIN = 20.0
 
 
-@pytest_asyncio.fixture(params=["memory", "real"])
-async def etcd(request: pytest.FixtureRequest) -> AsyncIterator[Etcd]:
+@pytest.fixture(params=["memory", "real"])
+def etcd(request: pytest.FixtureRequest) -> Etcd:
     if request.param == "memory":
-        yield MemoryEtcd()
-    else:
-        yield request.getfixturevalue("real_etcd")
+        return MemoryEtcd()
+    real: Etcd = request.getfixturevalue("real_etcd")
+    return real
 
 
 @pytest.fixture
@@ -249,9 +245,7 @@ class TestChanges:
         async with asyncio.timeout(WITHIN):
             assert await anext(changes) == {"leader", "members/pg2"}
 
-    async def test_what_the_load_has_seen_is_not_told_again(
-        self, etcd: Etcd, store: Store
-    ) -> None:
+    async def test_what_the_load_has_seen_is_not_told_again(self, etcd: Etcd, store: Store) -> None:
         await etcd.txn([], [Put(f"{BASE}config", "{}")])
         changes = store.changes((await store.load()).revision)
         await etcd.txn([], [Put(f"{BASE}leader", "x")])
@@ -302,9 +296,7 @@ class TestALostAnswer:
 def parse(**values: str) -> Cluster:
     """Read keys given by name; `__` stands for the slash."""
     named = {name.replace("__", "/"): text for name, text in values.items()}
-    return parse_cluster(
-        7, {name: KeyValue(name, text, 3, 4, 99) for name, text in named.items()}
-    )
+    return parse_cluster(7, {name: KeyValue(name, text, 3, 4, 99) for name, text in named.items()})
 
 
 class TestReading:

@@ -64,6 +64,10 @@ def cluster_hba(rules: list[dict[str, Any]], members: list[str], networks: list[
     replication and rewinding), then *rules*, then a password for everybody in *networks*.
     Raises AnsibleFilterError.
     """
+    if not isinstance(networks, list):
+        raise AnsibleFilterError(
+            f"cluster_client_networks: {networks!r} is no list of networks; write [{networks}]"
+        )
     own: list[dict[str, Any]] = [
         {"type": "local", "user": "postgres", "method": "peer"},
         {"type": "local", "database": "replication", "user": "postgres", "method": "peer"},

@@ -50,7 +50,7 @@ def unknown_variables(names: Iterable[str], known: Iterable[str]) -> list[str]:
     there = set(known)
     prefixes = tuple({name.split("_", 1)[0] + "_" for name in there})
     return [
-        f"{name}: there is no such variable{did_you_mean(name, there)}"
+        f"there is no variable {name}{did_you_mean(name, there)}"
         for name in sorted(set(names) - there)
         if name.startswith(prefixes)
     ]

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the nearest of *known*, or an empty string."""
+    """Return ` (did you mean X?)` for the nearest of *known*, or an empty string."""
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -39,7 +39,7 @@ def test_rule_becomes_a_line(rule: dict[str, Any], line: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"adress": "all"}, "postgresql_hba[0]: there is no key adress; did you mean address?"),
+        ({"adress": "all"}, "postgresql_hba[0]: there is no key adress (did you mean address?)"),
         ({"type": "hots", "address": "all"}, "postgresql_hba[0].type: 'hots' is none of local"),
         ({"address": "all", "method": "scram"}, "postgresql_hba[0].method: 'scram' is none of"),
         ({}, "a rule of type host needs an address"),
@@ -67,6 +67,12 @@ def test_the_cluster_comes_first_and_clients_last() -> None:
         "host all all all reject",
         "host all all 10.9.0.0/16 scram-sha-256",
     ]
+
+
+def test_a_network_that_is_no_list_is_told_how_to_become_one() -> None:
+    networks: Any = "10.9.0.0/16"
+    with pytest.raises(AnsibleFilterError, match=r"write \[10\.9\.0\.0/16\]"):
+        cluster_hba([], [], networks)
 
 
 def test_a_bad_client_network_is_named() -> None:

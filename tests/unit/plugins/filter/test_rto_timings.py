@@ -39,7 +39,7 @@ def test_profiles_are_not_changed_by_overrides() -> None:
     ("profile", "overrides", "message"),
     [
         ("quick", {}, "cluster_rto: 'quick' is none of fast, normal, wan"),
-        ("normal", {"lease_ttl": 4}, "no timing lease_ttl; did you mean lease_ttl_seconds?"),
+        ("normal", {"lease_ttl": 4}, "no timing lease_ttl (did you mean lease_ttl_seconds?)"),
         ("normal", {"lease_ttl_seconds": "4"}, "'4' is not a number above 0"),
         ("normal", {"lease_ttl_seconds": True}, "True is not a number above 0"),
         ("normal", {"loop_seconds": 0}, "0 is not a number above 0"),

@@ -15,11 +15,11 @@ def test_known_names_and_other_peoples_names_pass() -> None:
 
 def test_an_unknown_name_gets_the_nearest_right_one() -> None:
     assert unknown_variables(["cluster_client_network"], KNOWN) == [
-        "cluster_client_network: there is no such variable; did you mean cluster_client_networks?"
+        "there is no variable cluster_client_network (did you mean cluster_client_networks?)"
     ]
 
 
 def test_a_name_near_nothing_gets_no_advice() -> None:
     assert unknown_variables(["etcd_zzzzzzzzzzzzzz"], KNOWN) == [
-        "etcd_zzzzzzzzzzzzzz: there is no such variable"
+        "there is no variable etcd_zzzzzzzzzzzzzz"
     ]

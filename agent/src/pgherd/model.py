@@ -26,6 +26,21 @@ def format_lsn(position: int) -> str:
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
+def _whole(value: Any) -> int | None:
+    # What one member wrote into its key must not end the agents of the others.
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _lsn(value: Any) -> int | None:
+    try:
+        return parse_lsn(str(value))
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True)
 class Tags:
     """What an operator says about one member (Patroni's tags)."""
@@ -38,9 +53,13 @@ class Tags:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Tags:
-        """Read the mapping of a configuration file or of a member key; unknown tags are kept."""
+        """Read the mapping of a configuration file or of a member key; unknown tags are kept.
+
+        A priority that is no number counts as not given.
+        """
         known = {"nofailover", "failover_priority", "noloadbalance", "clonefrom"}
-        priority = int(raw.get("failover_priority", 1))
+        priority = _whole(raw.get("failover_priority"))
+        priority = 1 if priority is None else priority
         return cls(
             nofailover=bool(raw.get("nofailover", priority <= 0)),
             failover_priority=priority,
@@ -80,11 +99,19 @@ class Member:
 
     @property
     def host(self) -> str:
-        return urlsplit(self.conn_url).hostname or ""
+        return self._address[0]
 
     @property
     def port(self) -> int:
-        return urlsplit(self.conn_url).port or 5432
+        return self._address[1]
+
+    @property
+    def _address(self) -> tuple[str, int]:
+        try:
+            url = urlsplit(self.conn_url)
+            return url.hostname or "", url.port or 5432
+        except ValueError:
+            return "", 5432
 
     @property
     def state(self) -> str:
@@ -102,22 +129,19 @@ class Member:
 
     @property
     def timeline(self) -> int | None:
-        value = self.data.get("timeline")
-        return int(value) if value is not None else None
+        return _whole(self.data.get("timeline"))
 
     @property
     def position(self) -> int | None:
         """The furthest WAL position the member last published, in bytes."""
-        known = [self.data.get(key) for key in ("receive_lsn", "replay_lsn")]
-        parsed = [parse_lsn(str(value)) for value in known if value]
-        location = self.data.get("xlog_location")
-        if location is not None:
-            parsed.append(int(location))
-        return max(parsed, default=None)
+        known = [_lsn(self.data.get(key)) for key in ("receive_lsn", "replay_lsn")]
+        known.append(_whole(self.data.get("xlog_location")))
+        return max((position for position in known if position is not None), default=None)
 
     @property
     def tags(self) -> Tags:
-        return Tags.parse(self.data.get("tags") or {})
+        tags = self.data.get("tags")
+        return Tags.parse(tags if isinstance(tags, Mapping) else {})
 
 
 @dataclass(frozen=True)

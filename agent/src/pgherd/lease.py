@@ -61,7 +61,7 @@ class LeaseKeeper:
         self._clock = clock
         self._path = path
         self._on_change = on_change
-        self._ttl = timing.lease_ttl
+        self._ttl = self._other_ttl = timing.lease_ttl
         self._renewed: Callable[[float], None] = lambda deadline: None
         self._answered = True
         self.lease: Lease | None = None
@@ -147,12 +147,15 @@ class LeaseKeeper:
 
         :raises StoreError: etcd refused or did not answer.
         """
-        sent, ttl = self._clock(), self._timing.lease_ttl
-        return Lease(await self._etcd.lease_grant(ttl), sent + ttl - self._timing.margin)
+        sent, timing = self._clock(), self._timing
+        new = await self._etcd.lease_grant(timing.lease_ttl)
+        # The configuration may be read again before the switch; what counts is what was granted.
+        self._other_ttl = timing.lease_ttl
+        return Lease(new, sent + timing.lease_ttl - timing.margin)
 
     def switch(self, new: Lease) -> Lease | None:
         """Go on with *new* from `grant_other`, the keys having moved to it; return the old one."""
-        old, self.lease, self._ttl = self.lease, new, self._timing.lease_ttl
+        old, self.lease, self._ttl = self.lease, new, self._other_ttl
         self._renewed(new.valid_until)
         self._save()
         return old

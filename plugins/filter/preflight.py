@@ -205,6 +205,29 @@ def kernel_warnings(
         )
 
 
+def stranger_warnings(
+    cluster: list[Mapping[str, Any]],
+    etcd: list[Mapping[str, Any]],
+    postgres: list[str],
+    peers: list[str],
+) -> list[str]:
+    """Return a sentence for every member that runs and that the inventory does not have.
+
+    *cluster* and *etcd* are the lists of members of the agents and of etcd, *postgres* the hosts
+    and *peers* the peer URLs of the inventory.
+    """
+    strangers = [str(member["name"]) for member in cluster if member["name"] not in postgres]
+    lost = [member for member in etcd if not set(member["peer_urls"]) & set(peers)]
+    return [
+        f"the cluster has a member {name} that the inventory does not have: stop pgherd there"
+        for name in strangers
+    ] + [
+        f"etcd has a member {member['name'] or member['id']} that the inventory does not have and "
+        f"that counts for the quorum: `etcdctl member remove {member['id']}`"
+        for member in lost
+    ]
+
+
 def kernel_changes(
     kernel: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any]
 ) -> dict[str, str]:
@@ -254,4 +277,5 @@ class FilterModule:
             "preflight": preflight,
             "cluster_identifier": cluster_identifier,
             "kernel_changes": kernel_changes,
+            "stranger_warnings": stranger_warnings,
         }

@@ -10,6 +10,7 @@ from ansible_collections.pgherd.cluster.plugins.filter.preflight import (
     cluster_identifier,
     kernel_changes,
     preflight,
+    stranger_warnings,
 )
 
 NAMES = ["pg1", "pg2", "pg3"]
@@ -182,6 +183,19 @@ def test_kernel_changes_are_what_differs_and_can_be_set() -> None:
     }
     wanted = {"vm.swappiness": 1, "vm.dirty_bytes": 5, "vm.overcommit_memory": 0, "vm.absent": 1}
     assert kernel_changes(kernel, wanted) == {"vm.swappiness": "1"}
+
+
+def test_members_outside_the_inventory_are_told() -> None:
+    etcd = [
+        {"id": "a1", "name": "pg1", "peer_urls": ["http://192.0.2.1:2380"]},
+        {"id": "b2", "name": "", "peer_urls": ["http://192.0.2.9:2380"]},
+    ]
+    cluster = [{"name": "pg1"}, {"name": "old"}]
+    warnings = stranger_warnings(cluster, etcd, ["pg1"], ["http://192.0.2.1:2380"])
+    assert len(warnings) == 2
+    assert warnings[0].startswith("the cluster has a member old that the inventory does not have")
+    assert warnings[1].endswith("`etcdctl member remove b2`")
+    assert stranger_warnings(cluster[:1], etcd[:1], ["pg1"], ["http://192.0.2.1:2380"]) == []
 
 
 def test_the_identifier_is_found_whoever_answered() -> None:

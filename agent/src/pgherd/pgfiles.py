@@ -34,10 +34,13 @@ BASE_PARAMETERS: Final[Mapping[str, Any]] = {
 
 
 def quote(value: Any) -> str:
-    """Return *value* as a setting in postgresql.conf: quoted, with booleans as on and off."""
+    """Return *value* as a setting in postgresql.conf: quoted, with booleans as on and off.
+
+    A line break, as at the end of a YAML block, is escaped: a setting is one line.
+    """
     if isinstance(value, bool):
         value = "on" if value else "off"
-    escaped = str(value).replace("\\", "\\\\").replace("'", "''")
+    escaped = str(value).replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n")
     return f"'{escaped}'"
 
 
@@ -162,7 +165,8 @@ class Files:
         settings = {name: value for name, value in merged.items() if value is not None}
         for name in SENSITIVE_PARAMETERS if control is not None else ():
             assert control is not None
-            configured = str(settings.get(name, control.limits[name]))
+            # PostgreSQL's own default may be lower than what the primary still runs with.
+            configured = str(settings.get(name, 0))
             if configured.isdigit() and int(configured) < control.limits[name]:
                 settings[name] = control.limits[name]
         settings["listen_addresses"] = postgres.listen

@@ -143,6 +143,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: cannot be read: it is not UTF-8 text"]) from error
     except yaml.YAMLError as error:
         raise ConfigError([f"{path}: not YAML: {error}".replace("\n", " ")]) from error
     if content is None:

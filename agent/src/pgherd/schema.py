@@ -73,6 +73,20 @@ def _is_protocol(value: Any) -> str | None:
     return None if value in ("http", "https") else "must be http or https"
 
 
+def _is_tags(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return _is_mapping(value)
+    flags = (value.get(name, False) for name in ("nofailover", "noloadbalance", "clonefrom"))
+    priority = value.get("failover_priority", 1)
+    is_number = isinstance(priority, int) and not isinstance(priority, bool)
+    if is_number and all(isinstance(flag, bool) for flag in flags):
+        return None
+    return (
+        "must be a mapping with true or false for nofailover, noloadbalance and clonefrom and a "
+        "whole number for failover_priority"
+    )
+
+
 @dataclass(frozen=True)
 class Key:
     """One key: how its value is checked, and whether it must be there."""
@@ -134,7 +148,7 @@ SCHEMA: Final[Section] = {
             "rewind": _account(required=False),
         },
     },
-    "tags": Key(_is_mapping),
+    "tags": Key(_is_tags),
     "log": {"level": Key(_is_level)},
 }
 

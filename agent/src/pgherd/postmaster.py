@@ -67,7 +67,7 @@ def find(data_dir: Path, on_death: Callable[[], None]) -> Postmaster | None:
     try:
         pid = int((data_dir / "postmaster.pid").read_text().splitlines()[0])
         fd = os.pidfd_open(pid)
-    except (OSError, ValueError, IndexError):
+    except (OSError, OverflowError, ValueError, IndexError):
         return None
     try:
         if Path(f"/proc/{pid}/cwd").samefile(data_dir):

@@ -54,7 +54,7 @@ class Operations:
         began = self._clock()
         try:
             await work
-        except PgherdError as error:
+        except (PgherdError, OSError) as error:
             self._failures[name] += 1
             pause = min(FIRST_PAUSE * 2 ** (self._failures[name] - 1), LAST_PAUSE)
             self._not_before[name] = self._clock() + pause
@@ -70,5 +70,7 @@ class Operations:
         """Abandon the operation under way, if there is one, and wait until it has ended."""
         task = self._task
         if task is not None:
+            # One that is cancelled before its first step never comes to its end.
+            await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait({task})

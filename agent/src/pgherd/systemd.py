@@ -53,9 +53,14 @@ async def is_restart(unit: str, within: float = 2.0) -> bool:
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
+    except OSError:
+        return False
+    try:
         async with asyncio.timeout(within):
             output, _ = await process.communicate()
-    except (OSError, TimeoutError):
+    except TimeoutError:
+        process.kill()
+        await process.wait()
         return False
     # Columns: job number, unit, type, state.
     jobs = [line.split() for line in output.decode().splitlines()]

@@ -171,7 +171,8 @@ class Api:
         # Clients of Patroni send `//leader`; leading slashes count once.
         path = "/" + request.path.lstrip("/")
         page = self._pages.get(path.split("/")[1])
-        if request.method == "GET" and page is not None:
+        # Patroni takes HEAD of a page for a health check and says 503; probes mean the page.
+        if request.method in ("GET", "HEAD") and page is not None:
             return await page(request)
         if request.method in ("GET", "HEAD", "OPTIONS"):
             return await self._health(request, path)

@@ -51,7 +51,11 @@ class HttpPeers:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             log.info("%s does not answer: %s", member.name, str(error) or type(error).__name__)
             return None
-        return parse_peer(member.name, body) if isinstance(body, dict) else None
+        try:
+            return parse_peer(member.name, body)
+        except (AttributeError, TypeError, ValueError) as error:
+            log.info("%s gives an answer of another kind: %s", member.name, error)
+            return None
 
 
 def parse_peer(name: str, body: Mapping[str, Any]) -> Peer:
@@ -59,6 +63,8 @@ def parse_peer(name: str, body: Mapping[str, Any]) -> Peer:
 
     Our own agents say under `pgherd` whether they could take the lead (etcd reachable, a lease);
     for a Patroni member a running PostgreSQL without `nofailover` has to do.
+
+    :raises AttributeError, TypeError, ValueError: it is the body of something else.
     """
     xlog = body.get("xlog") or {}
     tags = Tags.parse(body.get("tags") or {})

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The `pgherd` command: exit codes, and one sentence for everything that went wrong."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from agent.tests.builders import raw_config
+from agent.tests.etcd_processes import free_ports
+from pgherd import PATRONI_VERSION, __version__
+from pgherd.__main__ import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Command:
+    """Runs the command line as the zipapp does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Return the exit code and what was written to standard output and error."""
+        self._monkeypatch.setattr(sys, "argv", ["pgherd", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        output, problems = self._capsys.readouterr()
+        code = caught.value.code
+        assert isinstance(code, int)
+        return code, output, problems
+
+
+@pytest.fixture
+def pgherd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+def write(directory: Path, raw: Any) -> str:
+    """Write a configuration file and return its path."""
+    path = directory / "pgherd.yml"
+    path.write_text(yaml.safe_dump(raw))
+    return str(path)
+
+
+def test_the_version_names_the_patroni_release_it_speaks(pgherd: Command) -> None:
+    code, output, _ = pgherd("version")
+    assert (code, output) == (0, f"pgherd {__version__} (speaks Patroni {PATRONI_VERSION})\n")
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["list", "--nonsense"]])
+def test_a_wrong_command_line_is_2(pgherd: Command, arguments: list[str]) -> None:
+    assert pgherd(*arguments)[0] == 2
+
+
+class TestCheckConfig:
+    def test_a_good_file_is_0_and_silent(self, pgherd: Command, tmp_path: Path) -> None:
+        path = write(tmp_path, raw_config(tmp_path))
+        assert pgherd("check-config", "--config", path) == (0, "", "")
+
+    def test_what_the_file_lacks_its_fragments_may_add(
+        self, pgherd: Command, tmp_path: Path
+    ) -> None:
+        raw = raw_config(tmp_path)
+        fragment = {"postgresql": raw.pop("postgresql")}
+        path = write(tmp_path, raw)
+        assert pgherd("check-config", "-c", path)[0] == 1
+        (tmp_path / "conf.d").mkdir()
+        (tmp_path / "conf.d/50-postgresql.yml").write_text(yaml.safe_dump(fragment))
+        assert pgherd("check-config", "-c", path) == (0, "", "")
+
+    def test_a_fragment_alone_is_fine_when_it_is_called_one(
+        self, pgherd: Command, tmp_path: Path
+    ) -> None:
+        path = write(tmp_path, {"postgresql": raw_config(tmp_path)["postgresql"]})
+        assert pgherd("check-config", "--partial", "-c", path) == (0, "", "")
+        code, _, problems = pgherd("check-config", "-c", path)
+        assert code == 1
+        assert "pgherd: scope: is missing\n" in problems
+
+    def test_every_problem_is_a_line_of_its_own(self, pgherd: Command, tmp_path: Path) -> None:
+        path = write(tmp_path, raw_config(tmp_path, scope="a b", tags=3))
+        code, output, problems = pgherd("check-config", "-c", path)
+        assert (code, output) == (1, "")
+        assert [line.split(": ")[:2] for line in problems.splitlines()] == [
+            ["pgherd", "scope"],
+            ["pgherd", "tags"],
+        ]
+
+    def test_a_missing_file_is_1_and_named(self, pgherd: Command, tmp_path: Path) -> None:
+        code, _, problems = pgherd("check-config", "-c", str(tmp_path / "none.yml"))
+        assert code == 1
+        assert f"{tmp_path}/none.yml: cannot be read" in problems
+        assert len(problems.splitlines()) == 1
+
+
+class TestAgent:
+    def test_a_bad_configuration_is_78_and_names_the_key(
+        self, pgherd: Command, tmp_path: Path
+    ) -> None:
+        """So systemd does not start it again: a human has to change something."""
+        path = write(tmp_path, raw_config(tmp_path, scope=""))
+        code, _, problems = pgherd("agent", "--config", path)
+        assert code == 78
+        assert problems.startswith("pgherd: scope: must be a name: ")
+        assert len(problems.splitlines()) == 1
+
+    def test_both_ways_to_start_it_are_one(self, pgherd: Command, tmp_path: Path) -> None:
+        path = write(tmp_path, {})
+        assert pgherd("agent", "-c", path) == pgherd("agent", "--config", path)
+
+
+def test_a_list_nobody_can_give_is_1_and_one_sentence(pgherd: Command, tmp_path: Path) -> None:
+    port, etcd = free_ports(2)
+    rest = {"listen": f"127.0.0.1:{port}", "connect_address": f"127.0.0.1:{port}"}
+    raw = raw_config(tmp_path, restapi=rest, etcd3={"hosts": [f"127.0.0.1:{etcd}"]})
+    code, output, problems = pgherd("list", "-c", write(tmp_path, raw))
+    assert (code, output) == (1, "")
+    assert problems.startswith("pgherd: neither the agent on this host nor etcd answers")
+    assert len(problems.splitlines()) == 1

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GET /metrics: every series Patroni has, under its name and type, and ours beside them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.tests.builders import (
+    ME,
+    cluster,
+    lease,
+    primary,
+    standby,
+    stopped,
+    unlocked,
+    view,
+)
+from agent.tests.fakes import Rig
+from pgherd.decide import RULES, decide
+from pgherd.metrics import exposition
+from pgherd.model import Instance, View
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# 1.8, release 4.1.
+PATRONIS = {
+    "patroni_version": "gauge",
+    "patroni_postgres_running": "gauge",
+    "patroni_postmaster_start_time": "gauge",
+    "patroni_primary": "gauge",
+    "patroni_xlog_location": "counter",
+    "patroni_standby_leader": "gauge",
+    "patroni_replica": "gauge",
+    "patroni_sync_standby": "gauge",
+    "patroni_quorum_standby": "gauge",
+    "patroni_xlog_received_location": "counter",
+    "patroni_xlog_replayed_location": "counter",
+    "patroni_xlog_replayed_timestamp": "gauge",
+    "patroni_xlog_paused": "gauge",
+    "patroni_postgres_streaming": "gauge",
+    "patroni_postgres_in_archive_recovery": "gauge",
+    "patroni_postgres_server_version": "gauge",
+    "patroni_cluster_unlocked": "gauge",
+    "patroni_failsafe_mode_is_active": "gauge",
+    "patroni_postgres_timeline": "gauge",
+    "patroni_dcs_last_seen": "gauge",
+    "patroni_pending_restart": "gauge",
+    "patroni_is_paused": "gauge",
+    "patroni_postgres_state": "gauge",
+}
+
+
+def exposed(directory: Path, seen: View) -> str:
+    """Return the text of GET /metrics for *seen*."""
+    rig = Rig(directory, Instance())
+    rig.loop.view, rig.loop.decision = seen, decide(seen)
+    rig.loop.dcs_last_seen = 1692356718
+    return exposition(rig.loop).decode()
+
+
+def values(directory: Path, seen: View) -> dict[str, float]:
+    """Return the value of every series that has no label but scope and name."""
+    pattern = re.compile(r'^(\w+)\{name="pg1",scope="demo"\} (\S+)$', re.MULTILINE)
+    return {name: float(value) for name, value in pattern.findall(exposed(directory, seen))}
+
+
+async def test_every_series_of_patronis_is_there_under_its_name_and_type(tmp_path: Path) -> None:
+    text = exposed(tmp_path, view())
+    types = dict(re.findall(r"^# TYPE (patroni_\w+) (\w+)$", text, re.MULTILINE))
+    assert types == PATRONIS
+    assert set(PATRONIS) <= set(values(tmp_path, view()))
+
+
+async def test_a_leader(tmp_path: Path) -> None:
+    shown = values(tmp_path, view(primary(timeline=3), cluster=cluster(ME)))
+    expected = {
+        "patroni_version": 40105,
+        "patroni_postgres_running": 1,
+        "patroni_primary": 1,
+        "patroni_replica": 0,
+        "patroni_xlog_location": 0x3000,
+        "patroni_xlog_received_location": 0,
+        "patroni_postgres_timeline": 3,
+        "patroni_postgres_server_version": 150012,
+        "patroni_postgres_state": 5,
+        "patroni_cluster_unlocked": 0,
+        "patroni_dcs_last_seen": 1692356718,
+        "patroni_postmaster_start_time": 1767225600.5,
+        "pgherd_lease_remaining_seconds": 4.5,
+    }
+    assert {name: shown[name] for name in expected} == expected
+
+
+async def test_a_standby(tmp_path: Path) -> None:
+    instance = standby(
+        received=9, replayed=8, replay_paused=True, replayed_at="2026-01-01 00:00:00+00"
+    )
+    shown = values(tmp_path, view(instance))
+    expected = {
+        "patroni_primary": 0,
+        "patroni_replica": 1,
+        "patroni_xlog_location": 0,
+        "patroni_xlog_received_location": 9,
+        "patroni_xlog_replayed_location": 8,
+        "patroni_xlog_paused": 1,
+        "patroni_postgres_streaming": 1,
+        "patroni_postgres_in_archive_recovery": 0,
+        "patroni_xlog_replayed_timestamp": 1767225600,
+    }
+    assert {name: shown[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "name", "value"),
+    [
+        (view(standby(receiver_status=None)), "patroni_postgres_in_archive_recovery", 1),
+        (view(standby(receiver_status=None)), "patroni_postgres_streaming", 0),
+        (view(stopped()), "patroni_postgres_state", 12),
+        (view(stopped("in production")), "patroni_postgres_state", 14),
+        (view(stopped()), "patroni_postgres_running", 0),
+        (view(operation="stop"), "patroni_postgres_state", 11),
+        (view(Instance(), operation="clone"), "patroni_postgres_state", 4),
+        (unlocked(), "patroni_cluster_unlocked", 1),
+        (view(cluster=None), "patroni_cluster_unlocked", 0),
+        (view(cluster=cluster(config={"pause": True})), "patroni_is_paused", 1),
+        (view(standby(pending_restart={"a": {}})), "patroni_pending_restart", 1),
+        (view(lease=None), "pgherd_lease_remaining_seconds", 0),
+        (view(lease=lease(-2)), "pgherd_lease_remaining_seconds", -2),
+    ],
+)
+async def test_what_changes_is_shown(tmp_path: Path, seen: View, name: str, value: float) -> None:
+    assert values(tmp_path, seen)[name] == value
+
+
+async def test_exactly_the_rule_that_fired_is_shown(tmp_path: Path) -> None:
+    text = exposed(tmp_path, view())
+    shown: dict[str, Any] = dict(
+        re.findall(r'^pgherd_rule\{name="pg1",rule="(\w+)",scope="demo"\} (\S+)$', text, re.M)
+    )
+    assert set(shown) == {rule.name for rule in RULES}
+    assert [name for name, value in shown.items() if float(value)] == ["stream"]
+
+
+async def test_our_own_counters_keep_the_ending_prometheus_asks_for(tmp_path: Path) -> None:
+    shown = values(tmp_path, view())
+    assert {"pgherd_rounds_total", "pgherd_decisions_total"} <= set(shown)

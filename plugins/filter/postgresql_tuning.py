@@ -25,9 +25,6 @@ options:
     description: What P(pgherd.cluster.rto_timings#filter) returned.
     type: dict
     required: true
-  cluster_cores:
-    description: Cores of the largest host; what must be equal on all members follows it.
-    type: int
   max_connections:
     description: Connections that memory is shared out to.
     type: int
@@ -95,18 +92,19 @@ def memory_parameters(memory: int, max_connections: int) -> dict[str, str]:
     }
 
 
-def core_parameters(cores: int, cluster_cores: int) -> dict[str, int]:
+def core_parameters(cores: int) -> dict[str, int]:
     """Return the parameters that share out *cores*.
 
-    max_worker_processes must not be smaller on a standby than on its primary, so it follows the
-    largest host: 8 for extensions and logical replication, and a parallel worker for each core.
+    max_worker_processes must not be smaller on a standby than on its primary, so it is the same
+    on a small host and on a large one: 8 for extensions and logical replication, and 56 parallel
+    workers. An unused place costs a few kilobytes.
     One query gets half of the cores, four at most (the manual, 15.1: more seldom pays).
     autovacuum gets a worker for every four cores, 3 (PostgreSQL's own default) to 8.
     """
     half = _clamp(cores // 2, 0, 4)
     return {
-        "max_worker_processes": 8 + cluster_cores,
-        "max_parallel_workers": cores,
+        "max_worker_processes": 64,
+        "max_parallel_workers": min(cores, 56),
         "max_parallel_workers_per_gather": half,
         "max_parallel_maintenance_workers": half,
         "autovacuum_max_workers": _clamp(cores // 4, 3, 8),
@@ -160,7 +158,6 @@ def postgresql_tuning(
     memory_bytes: int,
     cores: int,
     timings: dict[str, float],
-    cluster_cores: int | None = None,
     max_connections: int = 200,
     huge_pages: str = "try",
 ) -> dict[str, Any]:
@@ -180,7 +177,7 @@ def postgresql_tuning(
     return {
         "max_connections": max_connections,
         **memory_parameters(memory_bytes, max_connections),
-        **core_parameters(cores, max(cores, cluster_cores or cores)),
+        **core_parameters(cores),
         **timing_parameters(timings),
         **CONSTANT,
         "huge_pages": huge_pages,

@@ -144,12 +144,12 @@ class ScriptedPostgres(Postgres):
         self.instance = instance
         self.calls: list[tuple[str, ...]] = []
         self.history: tuple[Branch, ...] = ()
-        self.failure: Exception | None = None
+        self.fails: dict[str, Exception] = {}
 
     def _note(self, *call: str) -> None:
         self.calls.append(call)
-        if self.failure is not None:
-            raise self.failure
+        if call[0] in self.fails:
+            raise self.fails[call[0]]
 
     async def observe(self) -> Instance:
         return self.instance
@@ -250,16 +250,16 @@ class RecordingGuard:
 
 
 class SilentSystemd:
-    """A service manager nobody listens to; counts the signs of life."""
+    """A service manager nobody listens to; remembers that it saw a sign of life."""
 
     def __init__(self) -> None:
-        self.alive_count = 0
+        self.saw_life = asyncio.Event()
 
     def ready(self, status: str) -> None:
         pass
 
     def alive(self, status: str) -> None:
-        self.alive_count += 1
+        self.saw_life.set()
 
 
 class Rig:

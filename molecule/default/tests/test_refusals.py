@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SETTINGS: Final = Settings.from_environment()
 SILENT_SECONDS_MAX: Final = 30.0
 BARE: Final = "ops1"
-DATA_DIR: Final = "/var/lib/postgresql/17/demo"
+MAJOR: Final = {"13": "17", "12": "15"}[SETTINGS.release]
+DATA_DIR: Final = f"/var/lib/postgresql/{MAJOR}/demo"
 # What a deployment would leave on a host.
 TRACES: Final = ("/etc/pgherd", "/usr/local/bin/pgherd", "/usr/bin/etcd", "/usr/lib/postgresql")
 
@@ -90,7 +91,7 @@ def test_impossible_timings_name_the_inequality(tmp_path: Path) -> None:
 
 def test_unsupported_release(lab: Lab, tmp_path: Path) -> None:
     release = "/usr/lib/os-release"
-    change = "s/13/11/; s/trixie/bullseye/"
+    change = 's/^VERSION_ID=.*/VERSION_ID="11"/; s/^VERSION_CODENAME=.*/VERSION_CODENAME=bullseye/'
     lab.exec(BARE, ["cp", release, "/root/os-release"])
     lab.exec(BARE, ["sed", "-i", change, release])
     lab.exec(BARE, ["cp", "/etc/debian_version", "/root/debian_version"])
@@ -121,7 +122,7 @@ def test_silent_etcd_is_told_within_half_a_minute(lab: Lab, tmp_path: Path, numb
 def test_data_of_another_cluster_is_refused_and_untouched(lab: Lab, tmp_path: Path) -> None:
     # The identifier is the first field of pg_control, and all that tells clusters apart.
     make = (
-        f"mkdir -p {DATA_DIR}/global && echo 17 > {DATA_DIR}/PG_VERSION && "
+        f"mkdir -p {DATA_DIR}/global && echo {MAJOR} > {DATA_DIR}/PG_VERSION && "
         f"printf '\\001\\002\\003\\004\\005\\006\\007\\010' > {DATA_DIR}/global/pg_control"
     )
     look = f"find {DATA_DIR} -printf '%p %s %T@ %m %u\\n' | sort"

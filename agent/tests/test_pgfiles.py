@@ -221,3 +221,11 @@ class TestAStandby:
     def test_a_primarys_limits_are_its_own(self, tmp_path: Path) -> None:
         files(tmp_path, parameters={"max_connections": 50}).write_server_config({}, None, None)
         assert settings(tmp_path)["max_connections"] == "'50'"
+
+    def test_a_promotion_takes_no_setting_out_of_the_file(self, tmp_path: Path) -> None:
+        """PostgreSQL calls a setting that left the file one that waits for a restart."""
+        upstream = ("pg2", 5432)
+        files(tmp_path).write_server_config({}, upstream, control(limits=LIMITS))
+        as_standby = set(settings(tmp_path))
+        files(tmp_path).write_server_config({}, None, None)
+        assert as_standby - set(settings(tmp_path)) == {"primary_conninfo", "primary_slot_name"}

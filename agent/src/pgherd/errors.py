@@ -78,5 +78,8 @@ class CommandError(PostgresError):
         self.program = program
         self.code = code
         self.output = output.strip()
-        last = self.output.splitlines()[-1] if self.output else "no output"
-        super().__init__(f"{program} ended with exit code {code}: {last}")
+        lines = self.output.splitlines()
+        # PostgreSQL's programs end with hints and details; the line that says "error" names it.
+        telling = [line for line in lines if "error:" in line or "FATAL" in line] or lines[-1:]
+        reason = telling[0] if telling else "no output"
+        super().__init__(f"{program} ended with exit code {code}: {reason}")

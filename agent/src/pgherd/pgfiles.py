@@ -24,6 +24,12 @@ BASE_PARAMETERS: Final[Mapping[str, Any]] = {
     "wal_level": "replica",
     "hot_standby": True,
     "wal_log_hints": True,
+    # PostgreSQL's defaults, written down: a standby may need more than they are (see `parameters`),
+    # and a setting that leaves the file after a promotion would wait for a restart.
+    "max_connections": 100,
+    "max_worker_processes": 8,
+    "max_prepared_transactions": 0,
+    "max_locks_per_transaction": 64,
     "max_wal_senders": 10,
     "max_replication_slots": 10,
     "wal_keep_size": "128MB",

@@ -97,7 +97,10 @@ class Connection:
         task = asyncio.create_task(self._query(sql, parameters))
         done, _ = await asyncio.wait({task}, timeout=within or self._timeout)
         if not done:
-            self._connection = None
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                # Closes the socket without a word to the server; `close` would wait for it.
+                connection.pgconn.finish()
             task.cancel()
             task.add_done_callback(_discard)
             raise NotAnsweringError(f"no answer within {within or self._timeout} s")

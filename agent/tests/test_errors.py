@@ -12,8 +12,10 @@ from pgherd.errors import CommandError
     ("output", "reason"),
     [
         (
-            "pg_basebackup: error: connection failed: FATAL: no pg_hba.conf entry\n"
-            'password retrieved from file "/run/pgherd/pgpass"\n',
+            (
+                "pg_basebackup: error: connection failed: FATAL: no pg_hba.conf entry\n"
+                'password retrieved from file "/run/pgherd/pgpass"\n'
+            ),
             "pg_basebackup: error: connection failed: FATAL: no pg_hba.conf entry",
         ),
         ("LOG: starting\nFATAL:  lock file exists\nHINT:  look\n", "FATAL:  lock file exists"),

@@ -225,7 +225,8 @@ class TestAStandby:
     def test_a_promotion_takes_no_setting_out_of_the_file(self, tmp_path: Path) -> None:
         """PostgreSQL calls a setting that left the file one that waits for a restart."""
         upstream = ("pg2", 5432)
-        files(tmp_path).write_server_config({}, upstream, control(limits=LIMITS))
+        written = files(tmp_path)
+        written.write_server_config({}, upstream, control(limits=LIMITS))
         as_standby = set(settings(tmp_path))
-        files(tmp_path).write_server_config({}, None, None)
+        written.write_server_config({}, None, None)
         assert as_standby - set(settings(tmp_path)) == {"primary_conninfo", "primary_slot_name"}

@@ -317,8 +317,10 @@ class TestAStoppedInstance:
         await stage.led_by_us()
         stage.rig.postgres.instance = starting(in_recovery=None)
         await stage.round()
-        stage.rig.postgres.instance = primary()
-        await stage.round()
+        stage.rig.postgres.instance = stopped("in production")
+        assert await stage.round() == "give_up_key"
+        await stage.led_by_us()
+        assert await stage.round() == "lead"
         stage.rig.postgres.instance = stopped("in production")
         assert await stage.round() == "restart_crashed_primary"
         await stage.rig.settle()

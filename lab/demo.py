@@ -74,7 +74,8 @@ def _subject(line: str) -> str:
 def farewell(lab: Lab) -> str:
     """Return what the user sees last: the members' table and the commands to try."""
     cluster = Cluster(lab.settings)
-    cluster.await_healthy(HEALTHY_SECONDS_MAX)
+    leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
+    witness = next(host for host in MEMBERS if host != leader)
     table = lab.exec(MEMBERS[0], ["pgherd", "list"])[1]
     secret = SECRET
     if secret.is_relative_to(Path.cwd()):
@@ -82,13 +83,13 @@ def farewell(lab: Lab) -> str:
     hosts = ",".join(lab.settings.address(host) for host in MEMBERS)
     psql = (
         f"PGPASSWORD=$(cat {secret}) psql "
-        f'"host={hosts} user={SUPERUSER} dbname=postgres target_session_attrs=primary"'
+        f'"host={hosts} user={SUPERUSER} dbname=postgres target_session_attrs=read-write"'
     )
     return (
         f"\n{table}\nTry it:\n  {psql}\n"
         f"Lose the primary, and see another take over:\n"
-        f"  .venv/bin/python -m lab kill {MEMBERS[0]}; "
-        f"docker exec -it {lab.settings.container(MEMBERS[1])} pgherd list -w\n"
+        f"  .venv/bin/python -m lab kill {leader}; "
+        f"docker exec -it {lab.settings.container(witness)} pgherd list -w\n"
     )
 
 

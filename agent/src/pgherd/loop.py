@@ -119,9 +119,8 @@ class Loop:
         await self._publish(view)
 
     async def _rest(self) -> None:
-        steady = self.decision is not None and self.decision.rule.name in STEADY
         interval = self.config.timing.loop_interval
-        pause = interval if steady else min(interval, BUSY_INTERVAL_SECONDS)
+        pause = interval if self._is_steady() else min(interval, BUSY_INTERVAL_SECONDS)
         if self.view.instance.may_write and self.view.lease is not None:
             # Be there when the lease ends, not a loop later.
             pause = min(pause, max(0.0, self.view.lease.valid_until - self.effects.clock()))
@@ -392,7 +391,10 @@ class Loop:
             await asyncio.sleep(BUSY_INTERVAL_SECONDS)
 
     def _is_steady(self) -> bool:
-        return self.decision is not None and self.decision.rule.name in STEADY
+        """Whether nothing is expected to happen soon; a standby that still connects is."""
+        instance = self.view.instance
+        connects = instance.is_standby and not instance.is_streaming
+        return self.decision is not None and self.decision.rule.name in STEADY and not connects
 
     def reconfigure(self, config: Config) -> None:
         """Apply a configuration read anew; the next round writes the files."""

@@ -391,7 +391,7 @@ class Loop:
             await asyncio.sleep(BUSY_INTERVAL_SECONDS)
 
     def _is_steady(self) -> bool:
-        """Whether nothing is expected to happen soon; a standby that still connects is."""
+        """Whether nothing is expected to happen soon, as it is while a standby still connects."""
         instance = self.view.instance
         connects = instance.is_standby and not instance.is_streaming
         return self.decision is not None and self.decision.rule.name in STEADY and not connects

@@ -168,7 +168,7 @@ class ScriptedPostgres(Postgres):
     def local_history(self, timeline: int) -> tuple[Branch, ...]:
         return self.history
 
-    async def leader_history(self, leader: Member) -> tuple[int, tuple[Branch, ...]]:
+    async def leader_history(self, leader: Member, within: float) -> tuple[int, tuple[Branch, ...]]:
         self._note("leader_history", leader.name)
         return leader.timeline or 1, self.history
 

@@ -122,6 +122,10 @@ class Node:
         """Wait until it streams; return what it looks like then."""
         return await self._becomes(lambda instance: instance.is_streaming)
 
+    async def loses_its_upstream(self) -> Instance:
+        """Wait until its receiver has ended; return what it looks like then."""
+        return await self._becomes(lambda instance: instance.receiver_status is None)
+
     async def catches_up(self, position: int) -> Instance:
         """Wait until it has replayed up to *position*."""
         return await self._becomes(lambda instance: (instance.replayed or 0) >= position)

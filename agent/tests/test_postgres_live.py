@@ -169,18 +169,27 @@ class TestTwoInstances:
             await first.create()
             await second.copy(first)
             await second.catches_up(await first.write("both"))
+            seen = await first.postgres.observe()
             with pytest.raises(NotAnsweringError, match="not a primary"):
-                await is_diverged(first.postgres, await first.postgres.observe(), second.member)
+                await is_diverged(first.postgres, seen, second.member, WITHIN)
             await second.postgres.promote(WITHIN)
             await second.write("kept")
             await first.write("lost")
             ahead = await first.postgres.observe()
-            timeline, [branch] = await first.postgres.leader_history(second.member)
+            timeline, [branch] = await first.postgres.leader_history(second.member, WITHIN)
             assert (timeline, branch.timeline) == (2, 1)
             assert branch.end < ahead.position
             behind = replace(ahead, location=branch.end)
-            assert not await is_diverged(first.postgres, behind, second.member)
-            assert await is_diverged(first.postgres, ahead, second.member)
+            assert not await is_diverged(first.postgres, behind, second.member, WITHIN)
+            assert await is_diverged(first.postgres, ahead, second.member, WITHIN)
+            half_a_record = replace(
+                ahead,
+                in_recovery=True,
+                location=None,
+                received=branch.end + 24,
+                replayed=branch.end,
+            )
+            assert not await is_diverged(first.postgres, half_a_record, second.member, WITHIN)
 
     async def test_a_standby_is_pointed_elsewhere_without_a_restart(self) -> None:
         async with nodes(3) as [first, second, third]:
@@ -196,6 +205,11 @@ class TestTwoInstances:
             seen = await third.streams()
             assert seen.upstream == f"127.0.0.1:{second.config.postgres.port}"
             assert (seen.started_at, seen.timeline) == (started, 2)
+
+            # Its control file still names the timeline of its last restart point.
+            second.postgres.kill()
+            alone = await third.loses_its_upstream()
+            assert (alone.timeline, alone.receiver_status) == (2, None)
 
     async def test_slots_are_made_advanced_and_dropped(self) -> None:
         """R35."""

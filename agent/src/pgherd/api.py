@@ -55,8 +55,10 @@ class Health:
 
     @property
     def is_replica(self) -> bool:
-        running = self._instance.is_standby and not self._view.tags.noloadbalance
-        return running and self._lag_is_fine() and self._tags_match()
+        instance, view = self._instance, self._view
+        # Who holds the key is about to be promoted, or is being so.
+        serves = instance.is_standby and not view.holds_key and not view.tags.noloadbalance
+        return serves and self._lag_is_fine() and self._tags_match()
 
     def _lag_is_fine(self) -> bool:
         limit = parse_bytes(self._query["lag"]) if "lag" in self._query else None

@@ -146,6 +146,7 @@ class Etcd:
         self._session: aiohttp.ClientSession | None = None
         self._preferred = 0
         self._preferred_until = 0.0
+        self._moved = asyncio.Event()
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -245,6 +246,14 @@ class Etcd:
         path = "/v3/maintenance/transfer-leadership"
         await self._ask_within(endpoint, path, {"targetID": str(target)})
 
+    async def moved(self) -> None:
+        """Wait until another endpoint is preferred than when this was called.
+
+        A watch on an endpoint that hangs is silent, not broken: who watches starts anew then.
+        """
+        self._moved.clear()
+        await self._moved.wait()
+
     async def watch(self, prefix: str, revision: int) -> AsyncIterator[set[str]]:
         """Yield the set of changed keys for every batch of events from *revision* on.
 
@@ -291,6 +300,7 @@ class Etcd:
         # A request may outlive a change of the endpoints.
         index = self._endpoints.index(endpoint) if endpoint in self._endpoints else 0
         if index != self._preferred:
+            self._moved.set()
             self._preferred = index
             self._preferred_until = asyncio.get_running_loop().time() + PREFERENCE_SECONDS
 
@@ -312,7 +322,10 @@ class Etcd:
             while waiting or running:
                 if waiting:
                     endpoint = waiting.pop(0)
-                    running[asyncio.create_task(self._ask(endpoint, path, body))] = endpoint
+                    task = asyncio.create_task(self._ask(endpoint, path, body))
+                    # Of an answer that comes too late not even the failure is of interest.
+                    task.add_done_callback(_discard)
+                    running[task] = endpoint
                 remaining = deadline - asyncio.get_running_loop().time()
                 pause = min(self._hedge_delay, remaining) if waiting else remaining
                 done, _ = await asyncio.wait(
@@ -365,6 +378,11 @@ class Etcd:
         except (aiohttp.ClientError, OSError) as error:
             raise StoreUnavailableError(str(error) or type(error).__name__) from error
         raise StoreUnavailableError("empty answer")
+
+
+def _discard(task: asyncio.Task[dict[str, Any]]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _refusal(answer: dict[str, Any], status: int) -> StoreError:

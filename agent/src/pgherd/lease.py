@@ -64,6 +64,7 @@ class LeaseKeeper:
         self._ttl = self._other_ttl = timing.lease_ttl
         self._renewed: Callable[[float], None] = lambda deadline: None
         self._answered = True
+        self._is_given_back = False
         self.lease: Lease | None = None
 
     def on_renewal(self, callback: Callable[[float], None]) -> None:
@@ -99,7 +100,9 @@ class LeaseKeeper:
             await asyncio.sleep(max(0.0, started + interval - self._clock()))
 
     async def renew(self) -> bool:
-        """Renew the lease once, or get one; tell whether etcd answered."""
+        """Renew the lease once, or get one; tell whether we have one that is fresh."""
+        if self._is_given_back:
+            return True
         sent = self._clock()
         current = self.lease
         try:
@@ -114,6 +117,7 @@ class LeaseKeeper:
             if self.lease is current:
                 self.lease = None
             self._on_change()
+            return False
         except StoreError as error:
             if self._answered:
                 log.warning("the lease could not be renewed: %s", error)
@@ -167,6 +171,7 @@ class LeaseKeeper:
 
     async def revoke(self) -> None:
         """Give the lease back and with it every key bound to it, the leader key too."""
+        self._is_given_back = True
         lease, self.lease = self.lease, None
         self._path.unlink(missing_ok=True)
         if lease is not None:

@@ -211,8 +211,12 @@ class Loop:
         parameters = cluster.settings.parameters
         is_foreign = cluster.initialize and instance.system_id not in (None, cluster.initialize)
         if self._dynamic != parameters and not is_foreign and self.operations.current is None:
-            self._dynamic = parameters
-            await self.effects.postgres.configure(self.config, parameters)
+            try:
+                await self.effects.postgres.configure(self.config, parameters)
+            except OSError as error:
+                log.error("PostgreSQL's configuration could not be written: %s", error)
+            else:
+                self._dynamic = parameters
 
     async def _diverged(self, cluster: Cluster | None, instance: Instance) -> bool:
         leader = cluster.leader_member if cluster else None
@@ -222,16 +226,20 @@ class Loop:
         if instance.is_streaming or not behind:
             return False
         try:
-            return await is_diverged(self.effects.postgres, instance, leader)
+            # Bounded: the leader may be dead without its key being gone yet.
+            within = 2 * self.config.timing.peer_timeout
+            return await is_diverged(self.effects.postgres, instance, leader, within)
         except PostgresError as error:
             log.info("the history of %s is not known yet: %s", leader.name, error)
             return False
 
     def _set_guard(self, view: View) -> None:
         becomes = view.operation in ("promote", "start primary", "bootstrap")
-        if (view.instance.may_write or becomes) and view.lease and not view.settings.pause:
+        if (view.instance.may_write or becomes) and not view.settings.pause:
             self._guarding = True
-            self._extend_guard(view.lease.valid_until)
+            # Without a lease the deadline of the last one stands.
+            if view.lease is not None:
+                self._extend_guard(view.lease.valid_until)
         else:
             self.effects.guard.disarm()
             self._guarding = False
@@ -380,15 +388,24 @@ class Loop:
     async def _watch(self) -> None:
         """Wake the loop when etcd says that something has changed."""
         while True:
-            revision = self.view.cluster.revision if self.view.cluster else 0
+            reading = asyncio.create_task(self._read_changes())
+            moving = asyncio.create_task(self.effects.store.etcd.moved())
             try:
-                async for changed in self.effects.store.changes(revision):
-                    if changed & URGENT_KEYS or not self._is_steady():
-                        self.wake.set()
-            except StoreError as error:
-                log.info("%s", error)
+                await asyncio.wait({reading, moving}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                reading.cancel()
+                moving.cancel()
             self.wake.set()
             await asyncio.sleep(BUSY_INTERVAL_SECONDS)
+
+    async def _read_changes(self) -> None:
+        revision = self.view.cluster.revision if self.view.cluster else 0
+        try:
+            async for changed in self.effects.store.changes(revision):
+                if changed & URGENT_KEYS or not self._is_steady():
+                    self.wake.set()
+        except StoreError as error:
+            log.info("%s", error)
 
     def _is_steady(self) -> bool:
         """Whether nothing is expected to happen soon, as it is while a standby still connects."""

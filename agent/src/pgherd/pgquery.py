@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 # One round trip a loop. Positions are bytes. What was replayed was received, though the receiver
 # counts from the start of a segment when it has just connected. A standby's timeline is the newest
-# it has received or, before its receiver runs, the newest its control file knows.
+# it has received. Without a receiver the segments tell: the control file, written at restart points
+# only, may name an older one, with which the standby would lose an election that it ought to win.
 OBSERVE: Final = """
 SELECT r.in_recovery,
        s.system_identifier::text AS system_id,
        CASE WHEN r.in_recovery
-            THEN GREATEST(w.received_tli, c.timeline_id, k.min_recovery_end_timeline)
+            THEN GREATEST(COALESCE(w.received_tli, (
+                     SELECT max(('x' || left(name, 8))::bit(32)::int) FROM pg_ls_waldir()
+                      WHERE name ~ '^[0-9A-F]{24}$')),
+                 c.timeline_id, k.min_recovery_end_timeline)
             ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::int
        END AS timeline,
        c.timeline_id AS checkpoint_timeline,

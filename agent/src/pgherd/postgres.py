@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg import sql
-
+from pgherd.accounts import create_accounts
+from pgherd.datadir import put_in_place, set_aside, staging
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.history import Branch, parse_history
 from pgherd.model import Control, Instance, Member, Process
 from pgherd.pgfiles import Files, conninfo, slot_name
 from pgherd.pgquery import OBSERVE, PENDING_RESTART, Connection, instance_from_row
-from pgherd.postmaster import Cage, Postmaster, find
+from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 from pgherd.programs import Programs
 from pgherd.waiting import until
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pgherd.config import Account, Config
+    from pgherd.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +34,9 @@ START_POLL_SECONDS: Final = 0.05
 KILL_AFTER_SECONDS: Final = 0.5
 # A postmaster just forked has written its pid file after this long, or has ended, seconds.
 PID_FILE_SECONDS: Final = 2.0
-# Killed processes are gone after this long unless the kernel waits for a dead disk, seconds.
-LEFTOVER_SECONDS: Final = 10.0
 QUERY_SECONDS: Final = 1.0
 # A reload has no answer: what waits for a restart is looked up in this many rounds after it.
 PENDING_LOOKS: Final = 3
-# pg_rewind's needs (PostgreSQL documentation, pg_rewind, "Notes").
-REWIND_FUNCTIONS: Final = (
-    "pg_ls_dir(text, boolean, boolean)",
-    "pg_stat_file(text, boolean)",
-    "pg_read_binary_file(text)",
-    "pg_read_binary_file(text, bigint, bigint, boolean)",
-)
 
 
 class Postgres:
@@ -147,12 +137,13 @@ class Postgres:
         except OSError:
             return ()
 
-    async def leader_history(self, leader: Member) -> tuple[int, tuple[Branch, ...]]:
+    async def leader_history(self, leader: Member, within: float) -> tuple[int, tuple[Branch, ...]]:
         """Ask *leader* itself for its timeline and that timeline's history.
 
+        :param within: seconds for each of two answers.
         :raises PostgresError: it does not answer, or is no primary.
         """
-        connection = self.remote(leader)
+        connection = Connection(self.remote_conninfo(leader), within)
         try:
             [row] = await connection.query(
                 "SELECT pg_is_in_recovery() AS recovering, CASE WHEN NOT pg_is_in_recovery() THEN "
@@ -168,10 +159,6 @@ class Postgres:
         finally:
             await connection.close()
         return row["tli"], parse_history(content["text"] or "")
-
-    def remote(self, member: Member) -> Connection:
-        """Return a connection to another member with the rights pg_rewind needs."""
-        return Connection(self.remote_conninfo(member), self._config.timing.lease_ttl)
 
     def remote_conninfo(self, member: Member) -> str:
         """Return how to reach another member with the rights pg_rewind needs."""
@@ -256,7 +243,8 @@ class Postgres:
         await self._start(await self._read_control())
 
     async def _start(self, limits: Control | None) -> None:
-        await self._clear_leftovers()
+        if self.postmaster() is None:
+            await clear_leftovers(self.data_dir, self._cage)
         self.files.write_pgpass()
         self._control = limits or await self._read_control()
         self.files.write_server_config(self._dynamic, self._upstream, limits)
@@ -299,24 +287,19 @@ class Postgres:
         return True
 
     def _log_tail(self) -> str:
+        """Return what PostgreSQL's log says last of its end, and the two lines that led to it.
+
+        With `logging_collector` most of it stands in another file of the same directory.
+        """
+        log_file = self._config.postgres.log_file
         try:
-            lines = self._config.postgres.log_file.read_text(errors="replace").splitlines()
-        except OSError as error:
-            return f"{self._config.postgres.log_file} cannot be read: {error.strerror}"
-        telling = [line for line in lines[-50:] if "FATAL" in line or "PANIC" in line]
-        return (telling or lines or ["it left no message"])[-1]
-
-    async def _clear_leftovers(self) -> None:
-        """Kill backends that outlived their postmaster: they hold its shared memory."""
-        if self.postmaster() is None and not self._cage.is_empty:
-            self._cage.kill()
-            try:
-                await until(self._cage_is_empty, every=POLL_SECONDS, within=LEFTOVER_SECONDS)
-            except TimeoutError as error:
-                raise PostgresError("processes of the old postmaster cannot be killed") from error
-
-    async def _cage_is_empty(self) -> bool:
-        return self._cage.is_empty
+            newest = max(log_file.parent.glob("*.log"), key=lambda path: path.stat().st_mtime)
+            lines = newest.read_text(errors="replace").splitlines()[-50:]
+        except (OSError, ValueError) as error:
+            return f"the log beside {log_file} cannot be read: {error}"
+        fatal = [at for at, line in enumerate(lines) if "FATAL" in line or "PANIC" in line]
+        end = fatal[-1] if fatal else len(lines) - 1
+        return " | ".join(lines[max(0, end - 2) : end + 1]) or "it left no message"
 
     async def stop(self, within: float) -> None:
         """Stop in fast mode: clients are cut off, a shutdown checkpoint is written.
@@ -418,13 +401,12 @@ class Postgres:
     # Birth
 
     async def initdb(self, options: Mapping[str, Any]) -> None:
-        """Create the data directory, beside its place first as `clone` does.
+        """Create the data directory, beside its place first.
 
         :param options: initdb's long options; true for one without a value.
         :raises PostgresError: something is in the way, or initdb failed (and cleaned up).
         """
-        self._refuse_occupied()
-        staging = self._staging()
+        path = staging(self.data_dir)
         user = self._config.postgres.superuser.username
         flags = [
             f"--{name}" if value is True else f"--{name}={value}"
@@ -432,88 +414,32 @@ class Postgres:
             if value is not False
         ]
         await self.programs.run(
-            "initdb", f"--pgdata={staging}", f"--username={user}",
+            "initdb", f"--pgdata={path}", f"--username={user}",
             "--auth-local=peer", "--auth-host=scram-sha-256", *flags,
         )  # fmt: skip
-        self._put_in_place(staging)
+        put_in_place(path, self.data_dir)
 
-    def _staging(self) -> Path:
-        """Return an empty directory beside the data directory, on the same file system."""
-        staging = self.data_dir.with_name(self.data_dir.name + ".new")
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
-            staging.mkdir(0o700)
-        except OSError as error:
-            raise PostgresError(
-                f"{staging} cannot be made: {error.strerror}. New data grows beside its place, so "
-                f"{staging.parent} must be writable for the user of the agent."
-            ) from error
-        return staging
+    async def clone(self, source: Member) -> None:
+        """Copy *source*'s data directory over the replication protocol, beside its place first.
 
-    def _refuse_occupied(self) -> None:
-        if self.data_dir.is_dir() and any(self.data_dir.iterdir()):
-            raise PostgresError(
-                f"{self.data_dir} is not empty and holds no database; it is left as it is. "
-                "Move its content away and this member goes on by itself."
-            )
-
-    def _put_in_place(self, staging: Path) -> None:
-        # Renaming onto a directory succeeds only when that is empty: nothing can be lost here.
-        try:
-            staging.rename(self.data_dir)
-        except OSError as error:
-            raise PostgresError(f"{self.data_dir} is in the way: {error.strerror}") from error
+        :raises PostgresError: something is in the way, or pg_basebackup failed.
+        """
+        path = staging(self.data_dir)
+        user = self._config.postgres.replication.username
+        self.files.write_pgpass()
+        await self.programs.run(
+            "pg_basebackup", "--pgdata", str(path), "--wal-method=stream", "--checkpoint=fast",
+            "--dbname", self.files.upstream_conninfo(source.host, source.port, user),
+        )  # fmt: skip
+        put_in_place(path, self.data_dir)
 
     def set_aside(self, suffix: str) -> Path | None:
         """Rename the data directory, replacing what was set aside so before; None without one."""
-        if not self.data_dir.exists():
-            return None
-        aside = self.data_dir.with_name(f"{self.data_dir.name}.{suffix}")
-        shutil.rmtree(aside, ignore_errors=True)
-        self.data_dir.rename(aside)
-        return aside
+        return set_aside(self.data_dir, suffix)
 
     async def create_accounts(self) -> None:
         """Create the roles the agent and its peers use, with SCRAM verifiers.
 
         :raises PostgresError: a statement failed.
         """
-        postgres = self._config.postgres
-        await self._set_account(postgres.superuser, "SUPERUSER LOGIN REPLICATION")
-        await self._set_account(postgres.replication, "REPLICATION LOGIN")
-        if postgres.rewind != postgres.superuser:
-            await self._set_account(postgres.rewind, "LOGIN")
-            role = sql.Identifier(postgres.rewind.username)
-            for function in REWIND_FUNCTIONS:
-                target = sql.SQL("pg_catalog." + function)
-                statement = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(target, role)
-                await self.query(statement)
-
-    async def _set_account(self, account: Account, attributes: str) -> None:
-        found = await self.query("SELECT 1 FROM pg_roles WHERE rolname = %s", [account.username])
-        verb = sql.SQL("ALTER ROLE {} ") if found else sql.SQL("CREATE ROLE {} ")
-        statement = verb.format(sql.Identifier(account.username))
-        statement += sql.SQL(attributes)
-        if account.password:
-            # The server hashes it (password_encryption is scram-sha-256); `log_statement` is off
-            # for this connection, so it does not reach the log.
-            statement += sql.SQL(" PASSWORD {}").format(sql.Literal(account.password))
-        await self.query(statement)
-
-    async def clone(self, source: Member) -> None:
-        """Copy *source*'s data directory over the replication protocol.
-
-        The copy grows beside its place and moves there when it is whole, so an interrupted one
-        is never taken for a data directory.
-
-        :raises PostgresError: pg_basebackup failed.
-        """
-        self._refuse_occupied()
-        staging = self._staging()
-        user = self._config.postgres.replication.username
-        self.files.write_pgpass()
-        await self.programs.run(
-            "pg_basebackup", "--pgdata", str(staging), "--wal-method=stream", "--checkpoint=fast",
-            "--dbname", self.files.upstream_conninfo(source.host, source.port, user),
-        )  # fmt: skip
-        self._put_in_place(staging)
+        await create_accounts(self.query, self._config.postgres)

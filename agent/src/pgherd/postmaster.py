@@ -10,13 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from pgherd.errors import PostgresError
+from pgherd.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+# Killed processes are gone after this long unless the kernel waits for a dead disk, seconds.
+LEFTOVER_SECONDS: Final = 10.0
+LEFTOVER_POLL_SECONDS: Final = 0.01
 
 
 class Postmaster:
@@ -124,3 +134,51 @@ class Cage:
             return not (self.path / "cgroup.procs").read_text().strip()
         except OSError:
             return True
+
+
+async def clear_leftovers(data_dir: Path, cage: Cage) -> None:
+    """Make *data_dir*, which has no postmaster, fit to be started.
+
+    Backends that outlived their postmaster hold its shared memory: they are killed. PostgreSQL
+    refuses to start while the process that postmaster.pid names is there: a dead one is waited for
+    until it has been reaped, and where the number now belongs to another process (after a reboot)
+    the file is removed.
+
+    :raises PostgresError: the old processes cannot be killed.
+    """
+
+    async def is_clear() -> bool:
+        return cage.is_empty and not _is_zombie(_named_pid(data_dir))
+
+    if not cage.is_empty:
+        cage.kill()
+    try:
+        await until(is_clear, every=LEFTOVER_POLL_SECONDS, within=LEFTOVER_SECONDS)
+    except TimeoutError as error:
+        raise PostgresError("processes of the old postmaster cannot be killed") from error
+    # Without a cgroup of its own nothing proves that no backend is left; then PostgreSQL decides.
+    if cage.path is not None:
+        _remove_stale_pid_file(data_dir)
+
+
+def _remove_stale_pid_file(data_dir: Path) -> None:
+    pid = _named_pid(data_dir)
+    if pid is not None and Path(f"/proc/{pid}").exists():
+        log.warning("removing postmaster.pid: process %d is no postmaster of %s", pid, data_dir)
+        (data_dir / "postmaster.pid").unlink()
+
+
+def _named_pid(data_dir: Path) -> int | None:
+    try:
+        return int((data_dir / "postmaster.pid").read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _is_zombie(pid: int | None) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    # proc(5): the state follows the command in parentheses, which may hold anything.
+    return status.rpartition(")")[2].split()[0] == "Z"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import CommandError, PostgresError
 from pgherd.history import has_diverged
@@ -15,14 +15,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# How long a rejoin, which holds nothing up, waits for each answer of the leader, seconds.
+HISTORY_SECONDS: Final = 5.0
 
-async def is_diverged(postgres: Postgres, instance: Instance, leader: Member) -> bool:
-    """Tell whether the running standby holds WAL that *leader*'s history does not.
 
+async def is_diverged(
+    postgres: Postgres, instance: Instance, leader: Member, within: float
+) -> bool:
+    """Tell whether the running instance has applied WAL that *leader*'s history does not have.
+
+    WAL received and not applied does not count: the last bytes that came from a primary that died
+    are often half a record, which the new primary has dropped and a standby overwrites.
+
+    :param within: seconds the leader has for each of two answers.
     :raises PostgresError: the leader does not answer, or is no primary yet.
     """
-    timeline, branches = await postgres.leader_history(leader)
-    return has_diverged(branches, timeline, instance.timeline or 0, instance.position)
+    timeline, branches = await postgres.leader_history(leader, within)
+    applied = instance.location or instance.replayed or 0
+    return has_diverged(branches, timeline, instance.timeline or 0, applied)
 
 
 async def _needs_rewind(postgres: Postgres, control: Control, leader: Member) -> bool:
@@ -35,7 +45,7 @@ async def _needs_rewind(postgres: Postgres, control: Control, leader: Member) ->
     """
     if not control.was_primary:
         return False
-    timeline, branches = await postgres.leader_history(leader)
+    timeline, branches = await postgres.leader_history(leader, HISTORY_SECONDS)
     if timeline == control.timeline:
         return False
     if not control.was_stopped_cleanly:

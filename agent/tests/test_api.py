@@ -178,6 +178,14 @@ class TestHealthOfAStandby:
         served.show(STANDBY)
         assert await served.status(path) == code
 
+    @pytest.mark.parametrize("path", ["/replica", "/async"])
+    async def test_one_that_is_being_promoted_is_no_replica(
+        self, served: Served, path: str
+    ) -> None:
+        """1.2: /replica is for standbys that stay standbys."""
+        served.show(view(standby(), cluster=cluster(ME)))
+        assert await served.status(path) == 503
+
     @pytest.mark.parametrize("path", ["/replica", "/async", "/read-only"])
     @pytest.mark.parametrize(
         "seen",

@@ -201,6 +201,20 @@ class TestSickMembers:
             assert etcd._order()[0] == follower.endpoint
             await etcd.lease_revoke(lease)
 
+    async def test_who_watches_is_told_when_the_preferred_endpoint_hangs(
+        self, real_etcd: Etcd, etcd_members: list[EtcdMember]
+    ) -> None:
+        """A watch on a hung member is silent for good; events would be missed unnoticed."""
+        leader, [follower, other] = await split_by_role(real_etcd, etcd_members)
+        async with client([follower.endpoint, other.endpoint, leader.endpoint]) as etcd:
+            await etcd.range(KEY)
+            moving = asyncio.create_task(etcd.moved())
+            await asyncio.wait({moving}, timeout=0)
+            with follower.frozen():
+                await etcd.range(KEY)
+                async with asyncio.timeout(WITHIN):
+                    await moving
+
     async def test_a_dead_endpoint_is_passed_over_at_once(
         self, real_etcd: Etcd, etcd_members: list[EtcdMember]
     ) -> None:

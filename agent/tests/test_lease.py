@@ -112,7 +112,8 @@ class TestLoss:
         await kept.keeper.renew()
         kept.etcd.leases.clear()
         told = kept.changes
-        await kept.keeper.renew()
+        # Not "well, see you in an interval": another one is wanted now.
+        assert not await kept.keeper.renew()
         assert kept.keeper.lease is None
         assert kept.changes == told + 1
 
@@ -139,6 +140,14 @@ class TestLoss:
         assert kept.keeper.lease is None
         assert kept.etcd.leases == {}
         assert not kept.path.exists()
+
+    async def test_given_back_no_other_one_is_got(self, kept: Keeper) -> None:
+        """The renewals go on beside the stop for a moment."""
+        await kept.keeper.renew()
+        await kept.keeper.revoke()
+        await kept.keeper.renew()
+        assert kept.keeper.lease is None
+        assert kept.etcd.leases == {}
 
     async def test_that_it_could_not_be_given_back_is_told(self, kept: Keeper) -> None:
         await kept.keeper.renew()

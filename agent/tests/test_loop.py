@@ -284,6 +284,15 @@ class TestTheGuard:
         await stage.round()
         assert stage.rig.guard.deadline is not None
 
+    async def test_without_a_lease_the_deadline_of_the_last_one_stands(self, stage: Stage) -> None:
+        await stage.led_by_us()
+        await stage.round()
+        before = stage.rig.guard.deadline
+        stage.rig.keeper.lease = None
+        await stage.loop.observe()
+        assert before is not None
+        assert stage.rig.guard.deadline == before
+
     async def test_a_promotion_is_guarded_before_it_has_happened(self, stage: Stage) -> None:
         await stage.led_by_us()
         stage.rig.postgres.instance = standby()
@@ -488,3 +497,25 @@ class TestWaking:
         del stage.rig.etcd.keys[f"{BASE}members/pg1"]
         await stage.round()
         assert stage.key("members/pg1") is not None
+
+    async def test_a_full_disk_does_not_end_the_loop_and_the_files_are_tried_again(
+        self, stage: Stage
+    ) -> None:
+        await stage.led_by_us()
+        stage.rig.postgres.fails["configure"] = OSError(28, "No space left on device")
+        assert await stage.round() == "lead"
+        del stage.rig.postgres.fails["configure"]
+        before = stage.rig.postgres.calls.count(("configure",))
+        await stage.round()
+        await stage.round()
+        assert stage.rig.postgres.calls.count(("configure",)) == before + 1
+
+    @pytest.mark.parametrize(("status", "rests"), [("streaming", True), (None, False)])
+    async def test_the_loop_rests_when_its_standby_streams(
+        self, stage: Stage, status: str | None, rests: bool
+    ) -> None:
+        """Else the others would learn a whole interval later that it follows the new leader."""
+        await stage.led_by_other()
+        stage.rig.postgres.instance = standby(receiver_status=status)
+        assert await stage.round() == "stream"
+        assert stage.loop._is_steady() is rests

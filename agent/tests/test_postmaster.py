@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgherd.postmaster import Cage, Postmaster, find
+from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,6 +109,50 @@ async def test_a_missing_or_damaged_pid_file_names_no_postmaster(
     if content is not None:
         (tmp_path / "postmaster.pid").write_text(content)
     assert find(tmp_path, lambda: None) is None
+
+
+class TestLeftovers:
+    """What stands in the way of a start although no postmaster runs."""
+
+    @pytest.fixture
+    def cage(self, tmp_path: Path) -> Cage:
+        path = tmp_path / "postgres"
+        path.mkdir()
+        (path / "cgroup.procs").write_text("")
+        return Cage(path)
+
+    async def test_a_pid_that_now_is_another_process_is_forgotten(
+        self, running: Running, tmp_path: Path, cage: Cage
+    ) -> None:
+        """After a reboot the number may be the agent's; PostgreSQL would refuse to start."""
+        pid_file = tmp_path / "postmaster.pid"
+        pid_file.write_text(f"{running.process.pid}\n")
+        await clear_leftovers(tmp_path, cage)
+        assert not pid_file.exists()
+        assert running.process.poll() is None
+
+    async def test_where_backends_may_be_left_the_pid_file_stays(
+        self, running: Running, tmp_path: Path
+    ) -> None:
+        pid_file = tmp_path / "postmaster.pid"
+        pid_file.write_text(f"{running.process.pid}\n")
+        await clear_leftovers(tmp_path, Cage(None))
+        assert pid_file.exists()
+
+    async def test_a_dead_postmaster_is_waited_for_until_it_is_reaped(
+        self, running: Running, cage: Cage
+    ) -> None:
+        """Its pidfd tells of the death before that; PostgreSQL takes it for alive till then."""
+        found = running.find()
+        assert found is not None
+        running.process.kill()
+        assert await found.wait(10)
+        clearing = asyncio.create_task(clear_leftovers(running.data_dir, cage))
+        done, _ = await asyncio.wait({clearing}, timeout=0.1)
+        assert not done
+        running.process.wait()
+        async with asyncio.timeout(10):
+            await clearing
 
 
 class TestCage:

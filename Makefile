@@ -36,7 +36,7 @@ $(STAMP): requirements.txt
 		"install it (Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@echo "venv: installing the packages of requirements.txt (once)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check \
 		--requirement requirements.txt
 	@# Bytecode for what every command loads; the bundled collections are many and mostly unused.
 	@# Packages ship samples that do not compile on purpose, so the exit code tells nothing.

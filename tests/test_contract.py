@@ -23,8 +23,10 @@ KEYWORDS = {
     "name", "when", "tags", "vars", "register", "notify", "loop", "loop_control", "run_once",
     "throttle", "no_log", "changed_when", "failed_when", "check_mode", "delegate_to", "until",
     "retries", "delay", "hosts", "connection", "gather_facts", "gather_subset", "any_errors_fatal",
-    "force_handlers", "become", "environment", "block",
+    "force_handlers", "become", "environment", "block", "listen",
 }  # fmt: skip
+# Commands that only look: for these, and no others, "never changed" is the truth.
+LOOKING = [["/usr/local/bin/pgherd", "check-config"]]
 
 
 def load(path: Path) -> Any:
@@ -121,7 +123,8 @@ def test_nothing_hides_a_failure_or_a_change(path: Path) -> None:
     for task in tasks(load(path)):
         assert "ignore_errors" not in task, task
         assert task.get("failed_when") is not False, task
-        assert task.get("changed_when") is not False, task
+        looks = task.get("ansible.builtin.command", {}).get("argv") in LOOKING
+        assert task.get("changed_when") is not False or looks, task
 
 
 def test_the_plays_variables_are_known_to_preflight() -> None:

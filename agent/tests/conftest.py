@@ -9,10 +9,12 @@ import pytest
 import pytest_asyncio
 
 from agent.tests import etcd_processes
+from agent.tests.stage import Stage
 from pgherd.etcd import Etcd
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from agent.tests.etcd_processes import EtcdMember
 
@@ -40,3 +42,9 @@ async def real_etcd(etcd_members: list[EtcdMember]) -> AsyncIterator[Etcd]:
         yield client
     finally:
         await client.close()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """A member of a cluster about which nothing is known yet."""
+    return Stage(tmp_path)

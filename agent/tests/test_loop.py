@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,88 +21,15 @@ from agent.tests.builders import (
     starting,
     stopped,
 )
-from agent.tests.fakes import Rig, ScriptedPostgres
+from agent.tests.fakes import ScriptedPostgres
+from agent.tests.stage import BASE, PG2
 from pgherd.births import bootstrap
 from pgherd.errors import CommandError, ForeignDataError, StoreError
-from pgherd.etcd import Put
 from pgherd.history import Branch
 from pgherd.model import Instance
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-BASE = "/service/demo/"
-PG2 = {
-    "conn_url": "postgres://pg2:5432/postgres",
-    "api_url": "http://pg2:8008/patroni",
-    "state": "running",
-    "role": "primary",
-    "timeline": 1,
-}
-
-
-class Stage:
-    """A rig, and shortcuts to what etcd holds."""
-
-    def __init__(self, directory: Path, **sections: Any) -> None:
-        self.rig = Rig(directory, standby(), **sections)
-        self.loop = self.rig.loop
-
-    @property
-    def calls(self) -> list[tuple[str, ...]]:
-        """What was asked of PostgreSQL, but for looking at and writing its files."""
-        return [call for call in self.rig.postgres.calls if call[0] != "configure"]
-
-    def key(self, name: str) -> str | None:
-        found = self.rig.etcd.keys.get(BASE + name)
-        return found.value if found else None
-
-    async def put(self, lease: int = 0, **values: Any) -> None:
-        """Write keys by name; `__` stands for the slash, what is no text is written as JSON."""
-        await self.rig.etcd.txn(
-            [],
-            [
-                Put(
-                    BASE + name.replace("__", "/"),
-                    value if isinstance(value, str) else json.dumps(value),
-                    lease,
-                )
-                for name, value in values.items()
-            ],
-        )
-
-    async def initialized(self) -> Stage:
-        """Have a cluster without a leader, and a lease of ours."""
-        await self.put(initialize=SYSTEM_ID, config={"ttl": 30})
-        await self.rig.keeper.renew()
-        return self
-
-    async def led_by_other(self) -> Stage:
-        """Have pg2 lead; return the stage."""
-        await self.initialized()
-        lease = await self.rig.etcd.lease_grant(60)
-        await self.put(lease, leader="pg2", members__pg2=PG2)
-        return self
-
-    async def led_by_us(self) -> Stage:
-        """Have us lead, as a running primary."""
-        await self.initialized()
-        lease = self.rig.keeper.lease
-        assert lease is not None
-        assert await self.rig.store.take_leader(lease.id)
-        self.rig.postgres.instance = primary()
-        return self
-
-    async def round(self) -> str:
-        """Go round once; return the name of the rule that fired."""
-        await self.loop.round()
-        assert self.loop.decision is not None
-        return self.loop.decision.rule.name
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    return Stage(tmp_path)
+    from agent.tests.stage import Stage
 
 
 class TestAFailover:
@@ -417,105 +344,3 @@ class TestBirth:
         stage.rig.postgres.instance = Instance()
         assert await stage.round() == "wait_for_source"
         assert stage.calls == []
-
-
-class TestTheEnd:
-    async def test_a_stop_stops_postgresql_and_then_gives_the_key_away(self, stage: Stage) -> None:
-        """R18."""
-        await stage.led_by_us()
-        await stage.round()
-        stage.loop.stopping = True
-        assert await stage.round() == "stop"
-        await stage.rig.settle()
-        assert stage.calls[-1] == ("stop",)
-        assert stage.key("leader") is None
-        assert stage.key("members/pg1") is None
-        assert stage.loop.finished.is_set()
-
-    async def test_without_etcd_a_stop_ends_too(self, stage: Stage) -> None:
-        await stage.led_by_us()
-        await stage.round()
-        stage.rig.etcd.is_down = True
-        stage.loop.stopping = True
-        await stage.round()
-        await stage.rig.settle()
-        assert stage.loop.finished.is_set()
-
-    async def test_the_loop_ends_when_it_is_told_to(self, stage: Stage) -> None:
-        await stage.led_by_us()
-        running = asyncio.create_task(stage.loop.run())
-        async with asyncio.timeout(20):
-            await stage.rig.systemd.saw_life.wait()
-            stage.loop.finished.set()
-            stage.rig.wake.set()
-            await running
-        assert stage.loop.rounds >= 1
-
-
-class TestWaking:
-    @pytest.mark.parametrize(
-        ("key", "wakes"),
-        [
-            ("leader", True),
-            ("config", True),
-            ("failover", True),
-            ("members/pg2", False),
-            ("status", False),
-        ],
-    )
-    async def test_a_steady_loop_is_woken_by_what_matters_to_it(
-        self, stage: Stage, key: str, wakes: bool
-    ) -> None:
-        """2 number 8: members and positions change all the time."""
-        await stage.led_by_other()
-        assert await stage.round() == "stream"
-        watching = asyncio.create_task(stage.loop._watch())
-        for _ in range(5):
-            await asyncio.sleep(0)
-        stage.rig.wake.clear()
-        await stage.put(0, **{key.replace("/", "__"): PG2})
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert stage.rig.wake.is_set() is wakes
-        watching.cancel()
-
-    async def test_a_changed_configuration_reaches_postgresql_once(self, stage: Stage) -> None:
-        await stage.led_by_other()
-        parameters = {"work_mem": "8MB"}
-        await stage.put(config={"postgresql": {"parameters": parameters}})
-        for _ in range(3):
-            await stage.round()
-        assert stage.rig.postgres.calls.count(("configure", "work_mem=8MB")) == 1
-        await stage.put(config={"postgresql": {"parameters": {"work_mem": "9MB"}}})
-        await stage.round()
-        assert stage.rig.postgres.calls.count(("configure", "work_mem=9MB")) == 1
-
-    async def test_a_member_key_that_somebody_deleted_comes_back(self, stage: Stage) -> None:
-        """4.1 step 4."""
-        await stage.led_by_other()
-        await stage.round()
-        del stage.rig.etcd.keys[f"{BASE}members/pg1"]
-        await stage.round()
-        assert stage.key("members/pg1") is not None
-
-    async def test_a_full_disk_does_not_end_the_loop_and_the_files_are_tried_again(
-        self, stage: Stage
-    ) -> None:
-        await stage.led_by_us()
-        stage.rig.postgres.fails["configure"] = OSError(28, "No space left on device")
-        assert await stage.round() == "lead"
-        del stage.rig.postgres.fails["configure"]
-        before = stage.rig.postgres.calls.count(("configure",))
-        await stage.round()
-        await stage.round()
-        assert stage.rig.postgres.calls.count(("configure",)) == before + 1
-
-    @pytest.mark.parametrize(("status", "rests"), [("streaming", True), (None, False)])
-    async def test_the_loop_rests_when_its_standby_streams(
-        self, stage: Stage, status: str | None, rests: bool
-    ) -> None:
-        """Else the others would learn a whole interval later that it follows the new leader."""
-        await stage.led_by_other()
-        stage.rig.postgres.instance = standby(receiver_status=status)
-        assert await stage.round() == "stream"
-        assert stage.loop._is_steady() is rests

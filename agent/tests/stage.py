@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A rig on which rounds of the loop are played, with shortcuts to what etcd holds."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from agent.tests.builders import SYSTEM_ID, primary, standby
+from agent.tests.fakes import Rig
+from pgherd.etcd import Put
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BASE = "/service/demo/"
+PG2 = {
+    "conn_url": "postgres://pg2:5432/postgres",
+    "api_url": "http://pg2:8008/patroni",
+    "state": "running",
+    "role": "primary",
+    "timeline": 1,
+}
+
+
+class Stage:
+    """A rig, and shortcuts to what etcd holds."""
+
+    def __init__(self, directory: Path, **sections: Any) -> None:
+        self.rig = Rig(directory, standby(), **sections)
+        self.loop = self.rig.loop
+
+    @property
+    def calls(self) -> list[tuple[str, ...]]:
+        """What was asked of PostgreSQL, but for looking at and writing its files."""
+        return [call for call in self.rig.postgres.calls if call[0] != "configure"]
+
+    def key(self, name: str) -> str | None:
+        found = self.rig.etcd.keys.get(BASE + name)
+        return found.value if found else None
+
+    async def put(self, lease: int = 0, **values: Any) -> None:
+        """Write keys by name; `__` stands for the slash, what is no text is written as JSON."""
+        await self.rig.etcd.txn(
+            [],
+            [
+                Put(
+                    BASE + name.replace("__", "/"),
+                    value if isinstance(value, str) else json.dumps(value),
+                    lease,
+                )
+                for name, value in values.items()
+            ],
+        )
+
+    async def initialized(self) -> Stage:
+        """Have a cluster without a leader, and a lease of ours."""
+        await self.put(initialize=SYSTEM_ID, config={"ttl": 30})
+        await self.rig.keeper.renew()
+        return self
+
+    async def led_by_other(self) -> Stage:
+        """Have pg2 lead; return the stage."""
+        await self.initialized()
+        lease = await self.rig.etcd.lease_grant(60)
+        await self.put(lease, leader="pg2", members__pg2=PG2)
+        return self
+
+    async def led_by_us(self) -> Stage:
+        """Have us lead, as a running primary."""
+        await self.initialized()
+        lease = self.rig.keeper.lease
+        assert lease is not None
+        assert await self.rig.store.take_leader(lease.id)
+        self.rig.postgres.instance = primary()
+        return self
+
+    async def round(self) -> str:
+        """Go round once; return the name of the rule that fired."""
+        await self.loop.round()
+        assert self.loop.decision is not None
+        return self.loop.decision.rule.name

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ends the loop, what wakes it, and what it does again by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.tests.builders import (
+    standby,
+)
+from agent.tests.stage import BASE, PG2
+
+if TYPE_CHECKING:
+    from agent.tests.stage import Stage
+
+
+class TestTheEnd:
+    async def test_a_stop_stops_postgresql_and_then_gives_the_key_away(self, stage: Stage) -> None:
+        """R18."""
+        await stage.led_by_us()
+        await stage.round()
+        stage.loop.stopping = True
+        assert await stage.round() == "stop"
+        await stage.rig.settle()
+        assert stage.calls[-1] == ("stop",)
+        assert stage.key("leader") is None
+        assert stage.key("members/pg1") is None
+        assert stage.loop.finished.is_set()
+
+    async def test_without_etcd_a_stop_ends_too(self, stage: Stage) -> None:
+        await stage.led_by_us()
+        await stage.round()
+        stage.rig.etcd.is_down = True
+        stage.loop.stopping = True
+        await stage.round()
+        await stage.rig.settle()
+        assert stage.loop.finished.is_set()
+
+    async def test_the_loop_ends_when_it_is_told_to(self, stage: Stage) -> None:
+        await stage.led_by_us()
+        running = asyncio.create_task(stage.loop.run())
+        async with asyncio.timeout(20):
+            await stage.rig.systemd.saw_life.wait()
+            stage.loop.finished.set()
+            stage.rig.wake.set()
+            await running
+        assert stage.loop.rounds >= 1
+
+
+class TestWaking:
+    @pytest.mark.parametrize(
+        ("key", "wakes"),
+        [
+            ("leader", True),
+            ("config", True),
+            ("failover", True),
+            ("members/pg2", False),
+            ("status", False),
+        ],
+    )
+    async def test_a_steady_loop_is_woken_by_what_matters_to_it(
+        self, stage: Stage, key: str, wakes: bool
+    ) -> None:
+        """2 number 8: members and positions change all the time."""
+        await stage.led_by_other()
+        assert await stage.round() == "stream"
+        watching = asyncio.create_task(stage.loop._watch())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        stage.rig.wake.clear()
+        await stage.put(0, **{key.replace("/", "__"): PG2})
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert stage.rig.wake.is_set() is wakes
+        watching.cancel()
+
+    async def test_a_changed_configuration_reaches_postgresql_once(self, stage: Stage) -> None:
+        await stage.led_by_other()
+        parameters = {"work_mem": "8MB"}
+        await stage.put(config={"postgresql": {"parameters": parameters}})
+        for _ in range(3):
+            await stage.round()
+        assert stage.rig.postgres.calls.count(("configure", "work_mem=8MB")) == 1
+        await stage.put(config={"postgresql": {"parameters": {"work_mem": "9MB"}}})
+        await stage.round()
+        assert stage.rig.postgres.calls.count(("configure", "work_mem=9MB")) == 1
+
+    async def test_a_member_key_that_somebody_deleted_comes_back(self, stage: Stage) -> None:
+        """4.1 step 4."""
+        await stage.led_by_other()
+        await stage.round()
+        del stage.rig.etcd.keys[f"{BASE}members/pg1"]
+        await stage.round()
+        assert stage.key("members/pg1") is not None
+
+    async def test_a_full_disk_does_not_end_the_loop_and_the_files_are_tried_again(
+        self, stage: Stage
+    ) -> None:
+        await stage.led_by_us()
+        stage.rig.postgres.fails["configure"] = OSError(28, "No space left on device")
+        assert await stage.round() == "lead"
+        del stage.rig.postgres.fails["configure"]
+        before = stage.rig.postgres.calls.count(("configure",))
+        await stage.round()
+        await stage.round()
+        assert stage.rig.postgres.calls.count(("configure",)) == before + 1
+
+    @pytest.mark.parametrize(("status", "rests"), [("streaming", True), (None, False)])
+    async def test_the_loop_rests_when_its_standby_streams(
+        self, stage: Stage, status: str | None, rests: bool
+    ) -> None:
+        """Else the others would learn a whole interval later that it follows the new leader."""
+        await stage.led_by_other()
+        stage.rig.postgres.instance = standby(receiver_status=status)
+        assert await stage.round() == "stream"
+        assert stage.loop._is_steady() is rests

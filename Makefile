@@ -83,6 +83,9 @@ molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 test: lint unit molecule ## everything CI runs
 
 test-all: test ## the tests of CI and those too long for it
+	@# The other release, from bare hosts through the same scenarios.
+	PGHERD_LAB_RELEASE=12 $(MAKE) molecule
+	PGHERD_LAB_RELEASE=13 $(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.failover --runs 3
 	$(TEST_LAB) python -m lab down
 

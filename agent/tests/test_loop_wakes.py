@@ -108,12 +108,15 @@ class TestWaking:
         await stage.round()
         assert stage.rig.postgres.calls.count(("configure",)) == before + 1
 
-    @pytest.mark.parametrize(("status", "rests"), [("streaming", True), (None, False)])
-    async def test_the_loop_rests_when_its_standby_streams(
-        self, stage: Stage, status: str | None, rests: bool
+    @pytest.mark.parametrize(
+        ("status", "timeline", "rests"),
+        [("streaming", 1, True), (None, 1, False), ("streaming", 2, False)],
+    )
+    async def test_the_loop_rests_when_its_standby_streams_on_the_leaders_timeline(
+        self, stage: Stage, status: str | None, timeline: int, rests: bool
     ) -> None:
         """Else the others would learn a whole interval later that it follows the new leader."""
         await stage.led_by_other()
-        stage.rig.postgres.instance = standby(receiver_status=status)
+        stage.rig.postgres.instance = standby(receiver_status=status, timeline=timeline)
         assert await stage.round() == "stream"
         assert stage.loop._is_steady() is rests

@@ -408,10 +408,14 @@ class Loop:
             log.info("%s", error)
 
     def _is_steady(self) -> bool:
-        """Whether nothing is expected to happen soon, as it is while a standby still connects."""
-        instance = self.view.instance
-        connects = instance.is_standby and not instance.is_streaming
-        return self.decision is not None and self.decision.rule.name in STEADY and not connects
+        """Whether nothing is expected to happen soon."""
+        if self.decision is None or self.decision.rule.name not in STEADY:
+            return False
+        instance, leader = self.view.instance, self.view.other_leader
+        if leader is None:
+            return True
+        # A standby that is on its way to the leader's timeline is to tell when it is there.
+        return instance.is_streaming and leader.timeline in (None, instance.timeline)
 
     def reconfigure(self, config: Config) -> None:
         """Apply a configuration read anew; the next round writes the files."""

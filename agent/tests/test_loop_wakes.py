@@ -109,14 +109,22 @@ class TestWaking:
         assert stage.rig.postgres.calls.count(("configure",)) == before + 1
 
     @pytest.mark.parametrize(
-        ("status", "timeline", "rests"),
-        [("streaming", 1, True), (None, 1, False), ("streaming", 2, False)],
+        ("status", "timeline", "behind", "rests"),
+        [
+            ("streaming", 1, 0, True),
+            (None, 1, 0, False),
+            ("streaming", 2, 0, False),
+            ("streaming", 1, 2**20, True),
+            ("streaming", 1, 2**20 + 1, False),
+        ],
     )
-    async def test_the_loop_rests_when_its_standby_streams_on_the_leaders_timeline(
-        self, stage: Stage, status: str | None, timeline: int, rests: bool
+    async def test_the_loop_rests_when_its_standby_is_where_the_leader_is(
+        self, stage: Stage, status: str | None, timeline: int, behind: int, rests: bool
     ) -> None:
         """Else the others would learn a whole interval later that it follows the new leader."""
         await stage.led_by_other()
-        stage.rig.postgres.instance = standby(receiver_status=status, timeline=timeline)
+        seen = standby(receiver_status=status, timeline=timeline)
+        stage.rig.postgres.instance = seen
+        await stage.put(status={"optime": seen.position + behind})
         assert await stage.round() == "stream"
         assert stage.loop._is_steady() is rests

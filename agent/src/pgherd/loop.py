@@ -414,8 +414,10 @@ class Loop:
         instance, leader = self.view.instance, self.view.other_leader
         if leader is None:
             return True
-        # A standby that is on its way to the leader's timeline is to tell when it is there.
-        return instance.is_streaming and leader.timeline in (None, instance.timeline)
+        # A standby that is on its way to the leader's timeline or position tells when it is there.
+        optime = self.view.cluster.optime if self.view.cluster else 0
+        lags = optime - instance.position > self.view.settings.maximum_lag_on_failover
+        return instance.is_streaming and not lags and leader.timeline in (None, instance.timeline)
 
     def reconfigure(self, config: Config) -> None:
         """Apply a configuration read anew; the next round writes the files."""

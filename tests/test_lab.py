@@ -9,7 +9,7 @@ from lab import LabError, Settings
 from lab.__main__ import main
 from lab.cluster import Member, healthy
 from lab.image import tag
-from lab.playbook import RECAP
+from lab.playbook import RECAP, environment
 from lab.probe import UNKNOWN_POSITION, Acknowledged, Probe, position
 
 
@@ -77,6 +77,13 @@ def test_recap_counts_changes_of_every_host() -> None:
         "ops1   : ok=4    changed=0    unreachable=0    failed=0    skipped=3\n"
     )
     assert {m["host"]: int(m["changed"]) for m in RECAP.finditer(text)} == {"pg1": 2, "ops1": 0}
+
+
+def test_a_recap_is_never_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """molecule on a terminal forces colours; the counts could not be read then."""
+    monkeypatch.setenv("ANSIBLE_FORCE_COLOR", "1")
+    assert environment()["ANSIBLE_NOCOLOR"] == "1"
+    assert "ANSIBLE_FORCE_COLOR" not in environment()
 
 
 def test_losses_beyond_the_switch_point_are_told_from_losses_without_excuse() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.tests.builders import (
+    NOW,
     standby,
 )
 from agent.tests.stage import BASE, PG2
@@ -128,3 +129,29 @@ class TestWaking:
         await stage.put(status={"optime": seen.position + behind})
         assert await stage.round() == "stream"
         assert stage.loop._is_steady() is rests
+
+    async def test_an_action_that_a_full_disk_refuses_is_tried_again(self, stage: Stage) -> None:
+        await stage.led_by_other()
+        stage.rig.postgres.instance = standby(upstream="pg9:5432")
+        stage.rig.postgres.fails["follow"] = OSError(28, "No space left on device")
+        assert await stage.round() == "follow"
+        assert stage.key("members/pg1") is not None
+        del stage.rig.postgres.fails["follow"]
+        before = stage.calls.count(("follow", "pg2"))
+        await stage.round()
+        assert stage.calls.count(("follow", "pg2")) == before + 1
+
+    async def test_a_paused_primary_without_a_good_lease_does_not_keep_the_loop_busy(
+        self, stage: Stage
+    ) -> None:
+        """It is left alone, so the lease that has ended stays so; there is nothing to hurry for."""
+        await stage.led_by_us()
+        await stage.put(config={"ttl": 30, "pause": True})
+        stage.rig.clock.now = NOW + 60
+        assert await stage.round() == "paused"
+        stage.rig.wake.clear()
+        resting = asyncio.create_task(stage.loop._rest())
+        done, _ = await asyncio.wait({resting}, timeout=0.05)
+        assert not done
+        stage.rig.wake.set()
+        await resting

@@ -25,6 +25,7 @@ from pgherd.store import Store
 from pgherd.systemd import Notifier, is_restart
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,23 @@ log = logging.getLogger(__name__)
 UNIT: Final = "pgherd.service"
 # sysexits.h EX_CONFIG: a human must act, so systemd does not start us again.
 EX_CONFIG: Final = 78
+
+
+async def until_one_ends(*parts: Coroutine[None, None, None]) -> None:
+    """Run *parts* side by side until the first of them ends; the others are cancelled then.
+
+    None of the agent's parts may be missing: without the keeper the lease runs out, without the
+    guard nobody sees to it. So what ends one of them is raised, and systemd starts the agent anew.
+    """
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Agent:
@@ -78,13 +96,9 @@ class Agent:
         await self._api.start()
         self._notifier.ready("serving")
         self._obey_signals()
-        tasks = [asyncio.create_task(self._keeper.run()), asyncio.create_task(self._guard.run())]
         try:
-            await self._loop.run()
+            await until_one_ends(self._loop.run(), self._keeper.run(), self._guard.run())
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await self._api.stop()
             await self._peers.close()
             await self._etcd.close()

@@ -115,15 +115,20 @@ class Loop:
         decision = decide(view)
         self._note(decision, view)
         for action in decision.actions:
-            await self.act(action, view)
+            try:
+                await self.act(action, view)
+            except OSError as error:
+                # A full disk, say. The lease is renewed on, and the next round tries again.
+                log.error("rule %s could not be carried out: %s", decision.rule.name, error)
         await self._publish(view)
 
     async def _rest(self) -> None:
         interval = self.config.timing.loop_interval
         pause = interval if self._is_steady() else min(interval, BUSY_INTERVAL_SECONDS)
-        if self.view.instance.may_write and self.view.lease is not None:
-            # Be there when the lease ends, not a loop later.
-            pause = min(pause, max(0.0, self.view.lease.valid_until - self.effects.clock()))
+        view = self.view
+        if view.instance.may_write and view.has_lease and view.lease is not None:
+            # Be there when the lease ends, not a loop later; once it has ended that is decided.
+            pause = min(pause, max(0.0, view.lease.valid_until - self.effects.clock()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self.wake.wait()
@@ -280,7 +285,7 @@ class Loop:
             case Rejoin(leader):
                 begin("rejoin", self._rejoin(leader, view))
             case Clone(source):
-                begin("clone", clone(postgres, source, self._leader(view)))
+                begin("clone", clone(postgres, source, view.other_leader))
             case Bootstrap():
                 begin("bootstrap", bootstrap(self.config, self.effects.store,
                                              self.effects.keeper, postgres))  # fmt: skip
@@ -292,9 +297,6 @@ class Loop:
                 data_dir = str(postgres.data_dir)
                 self.failure = ForeignDataError(data_dir, found, expected, self.config.scope)
                 self.finished.set()
-
-    def _leader(self, view: View) -> Member | None:
-        return view.other_leader
 
     async def _take_key(self) -> None:
         lease = self.effects.keeper.lease

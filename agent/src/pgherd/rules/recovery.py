@@ -4,16 +4,14 @@
 from typing import Final
 
 from pgherd.actions import (
-    Action,
     Demote,
-    Follow,
-    Rejoin,
     ReleaseKey,
     StartPrimary,
     StartStandby,
 )
 from pgherd.model import Process, View
 from pgherd.rules.rule import Rule, nothing
+from pgherd.rules.towards import follow, points_elsewhere, rejoin
 
 # A crashed primary is started in place once; when that fails somebody else shall lead.
 MAX_START_FAILURES: Final = 1
@@ -48,23 +46,7 @@ def _starts_too_long(view: View) -> bool:
 
 def _starts_towards_another(view: View) -> bool:
     # A standby that needs more WAL to become consistent can get it from the current leader only.
-    leader, upstream = view.other_leader, view.instance.upstream
-    return (
-        _is_starting(view)
-        and upstream is not None
-        and leader is not None
-        and bool(leader.host)
-        and upstream != f"{leader.host}:{leader.port}"
-    )
-
-
-def _follow(view: View) -> tuple[Action, ...]:
-    return (Follow(view.other_leader),) if view.other_leader else ()
-
-
-def _rejoin(view: View) -> tuple[Action, ...]:
-    leader = view.other_leader
-    return (Rejoin(leader),) if leader else ()
+    return _is_starting(view) and view.instance.upstream is not None and points_elsewhere(view)
 
 
 RULES: Final = (
@@ -90,7 +72,7 @@ RULES: Final = (
             and view.other_leader is not None
             and view.other_leader.is_settled_primary
         ),
-        _rejoin,
+        rejoin,
         "another member leads: get onto its history and follow it",
     ),
     Rule(
@@ -108,7 +90,7 @@ RULES: Final = (
     Rule(
         "follow_while_starting",
         _starts_towards_another,
-        _follow,
+        follow,
         "the leader has changed while this standby was starting",
     ),
     Rule(

@@ -3,9 +3,10 @@
 
 from typing import Final
 
-from pgherd.actions import Action, Follow, KeepSlots, Promote, Rejoin
+from pgherd.actions import KeepSlots, Promote
 from pgherd.model import View
 from pgherd.rules.rule import Rule
+from pgherd.rules.towards import follow, points_elsewhere, rejoin
 
 
 def _has_other_leader(view: View) -> bool:
@@ -24,24 +25,6 @@ def _is_diverged(view: View) -> bool:
     )
 
 
-def _points_elsewhere(view: View) -> bool:
-    leader = view.other_leader
-    return (
-        _has_other_leader(view)
-        and leader is not None
-        and bool(leader.host)
-        and view.instance.upstream != f"{leader.host}:{leader.port}"
-    )
-
-
-def _rejoin(view: View) -> tuple[Action, ...]:
-    return (Rejoin(view.other_leader),) if view.other_leader else ()
-
-
-def _follow(view: View) -> tuple[Action, ...]:
-    return (Follow(view.other_leader),) if view.other_leader else ()
-
-
 RULES: Final = (
     Rule(
         "promote",
@@ -52,13 +35,13 @@ RULES: Final = (
     Rule(
         "rejoin_diverged",
         _is_diverged,
-        _rejoin,
+        rejoin,
         "our WAL left the leader's history: it cannot be streamed over",
     ),
     Rule(
         "follow",
-        _points_elsewhere,
-        _follow,
+        lambda view: _has_other_leader(view) and points_elsewhere(view),
+        follow,
         "the leader has changed: stream from it",
     ),
     Rule(

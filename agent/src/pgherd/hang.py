@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether PostgreSQL still answers: a new connection every so often, and how long one is owed.
+
+A postmaster that is stopped, or stuck in the kernel, keeps its sessions and its port: only a new
+connection shows that nobody is there any more (Patroni's issue 1371).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from pgherd.errors import NotAnsweringError, PostgresError
+from pgherd.pgquery import Connection
+
+if TYPE_CHECKING:
+    from pgherd.effects import Clock
+
+# A probe looks four times within its time limit, but neither all the time nor hardly ever, seconds.
+SHORTEST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 5.0
+# connect(2) on a Unix socket whose queue nobody empties; libpq passes the message on.
+QUEUE_IS_FULL: Final = "Resource temporarily unavailable"
+
+
+def pause(limit: float) -> float:
+    """Return how often to look, so that what takes *limit* seconds is found in time."""
+    return min(max(limit / 4, SHORTEST_PAUSE), LONGEST_PAUSE)
+
+
+class Silence:
+    """How long an answer has been owed, counting only time in which this process ran.
+
+    After a stop of this process (or of its machine) the answer may have been there for long, and
+    nobody looked: such a gap counts as two ticks.
+
+    :param tick: seconds between two signs of life of this process.
+    """
+
+    def __init__(self, clock: Clock, tick: float) -> None:
+        self._clock = clock
+        self._tick = tick
+        self._since = self._ran_at = clock()
+
+    async def keep(self) -> None:
+        """Give this process's signs of life, for ever."""
+        while True:
+            await asyncio.sleep(self._tick)
+            self.tick()
+
+    def tick(self) -> None:
+        """Take note that this process runs."""
+        now = self._clock()
+        self._since += max(0.0, now - self._ran_at - 2 * self._tick)
+        self._ran_at = now
+
+    def end(self) -> None:
+        """Take note of an answer."""
+        self._since = self._ran_at = self._clock()
+
+    def seconds(self, now: float) -> float:
+        """Return for how long there has been no answer at *now*."""
+        return max(0.0, min(now, self._ran_at + 2 * self._tick) - self._since)
+
+
+class HangProbe:
+    """Asks the local instance something on a new connection, again and again.
+
+    Any answer will do, also a refusal ("too many clients", "starting up", nobody listens).
+
+    :param conninfo: libpq connection string of the local instance.
+    :param hang_timeout: seconds without an answer after which the caller gives it up; here it says
+        how often to ask and how long to wait.
+    """
+
+    def __init__(self, conninfo: str, hang_timeout: float, clock: Clock) -> None:
+        self._conninfo = conninfo
+        self._hang_timeout = hang_timeout
+        self._pause = pause(hang_timeout)
+        self._silence = Silence(clock, self._pause / 4)
+
+    def silent_for(self, now: float) -> float:
+        """Return for how many seconds there has been no answer at *now* (boottime seconds)."""
+        return self._silence.seconds(now)
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._silence.keep())
+            tasks.create_task(self._ask_for_ever())
+
+    async def _ask_for_ever(self) -> None:
+        while True:
+            if await self._answers():
+                self._silence.end()
+            await asyncio.sleep(self._pause)
+
+    async def _answers(self) -> bool:
+        connection = Connection(self._conninfo, self._hang_timeout)
+        try:
+            await connection.query("SELECT 1")
+        except NotAnsweringError as error:
+            # Silence has no cause; a refusal has what libpq made of it.
+            return error.__cause__ is not None and QUEUE_IS_FULL not in str(error)
+        except PostgresError:
+            return True
+        finally:
+            await connection.close()
+        return True

@@ -28,6 +28,8 @@ LABEL: Final = "pgherd.lab"
 START_SECONDS_MAX: Final = 90
 STOP_SECONDS: Final = 30
 CAPABILITIES: Final = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE")
+# Loop devices, for hosts with a data disk of their own.
+DISK_DEVICES: Final = ("b 7:* rmw", "c 10:237 rmw")
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class Lab:
         try:
             api.create_container(
                 image_name,
-                command=["/bin/sh", "-c", image.INIT],
+                command=["/bin/sh", "-c", image.init(self.settings)],
                 name=self.settings.container(host),
                 hostname=host,
                 environment={"container": "docker"},
@@ -232,6 +234,7 @@ class Lab:
                     cgroupns="private",
                     tmpfs={"/run": "", "/run/lock": ""},
                     shm_size="1g",
+                    device_cgroup_rules=list(DISK_DEVICES) if self.settings.data_disk else None,
                 ),
             )
         except APIError as error:

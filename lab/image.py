@@ -34,11 +34,22 @@ PACKAGES: Final = (
     "ca-certificates",
     "sudo",
     "procps",
+    "e2fsprogs",
 )
+DATA_MOUNT: Final = "/var/lib/postgresql"
+DATA_IMAGE: Final = "/var/lib/lab-data.img"
 # systemd must see a cgroup v2 tree of its own, also on engines that still use cgroup v1.
-INIT: Final = (
-    "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec /lib/systemd/systemd"
-)
+CGROUP: Final = "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1"
+# A sparse file, mounted before systemd at every start, as a disk is; a container's /dev has no
+# loop devices of its own. Checked first: the last power cut or fault may have left errors.
+DATA_DISK: Final = f"""
+[ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237
+for n in $(seq 0 63); do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done
+[ -e {DATA_IMAGE} ] || {{ truncate -s 3G {DATA_IMAGE} && mkfs.ext4 -q -m 0 {DATA_IMAGE}; }} || exit 1
+e2fsck -p {DATA_IMAGE}
+mkdir -p {DATA_MOUNT}
+mount -o loop,errors=remount-ro {DATA_IMAGE} {DATA_MOUNT} || exit 1
+"""
 # The hosts are thrown away: dpkg need not survive a power cut, nobody reads their manuals.
 DPKG_OPTIONS: Final = (
     "force-unsafe-io",
@@ -67,6 +78,12 @@ RUN printf '%s\\n' {dpkg} > /etc/dpkg/dpkg.cfg.d/lab \\
  && rm -rf /etc/apt/apt.conf.d/docker-* /var/lib/apt/lists/* /etc/machine-id \\
  && touch /etc/machine-id
 """
+
+
+def init(settings: Settings) -> str:
+    """Return the script that is a host's first process; it ends as systemd."""
+    disk = DATA_DISK if settings.data_disk else "\n"
+    return f"{CGROUP}{disk}exec /lib/systemd/systemd"
 
 
 def tag(settings: Settings) -> str:

@@ -35,12 +35,15 @@ HOST_NAMES: Final = tuple(host.name for host in HOSTS)
 class Settings:
     """One lab; two labs with different names and subnets live side by side.
 
+    data_disk: whether the hosts keep PostgreSQL's files on a small disk of their own, which may
+    be filled or broken without harm to the engine's machine.
     Raises LabError for a name Docker would refuse, a subnet that is no /24 or an unknown release.
     """
 
     name: str = "pgherd"
     subnet: str = "10.87.13.0/24"
     release: str = "13"
+    data_disk: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later and less clearly."""
@@ -76,6 +79,7 @@ class Settings:
             name=name or os.environ.get("PGHERD_LAB_NAME") or cls.name,
             subnet=subnet or os.environ.get("PGHERD_LAB_SUBNET") or cls.subnet,
             release=release or os.environ.get("PGHERD_LAB_RELEASE") or cls.release,
+            data_disk=os.environ.get("PGHERD_LAB_DATA_DISK", "") not in ("", "0"),
         )
 
     @property
@@ -109,4 +113,5 @@ class Settings:
             "PGHERD_LAB_NAME": self.name,
             "PGHERD_LAB_SUBNET": self.subnet,
             "PGHERD_LAB_RELEASE": self.release,
+            "PGHERD_LAB_DATA_DISK": "1" if self.data_disk else "0",
         }

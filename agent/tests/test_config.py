@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from agent.tests.builders import config, raw_config
-from pgherd.config import Tls, load, merge, read_yaml
+from pgherd.config import Fencing, KeepDiverged, Tls, load, merge, read_yaml
 from pgherd.errors import ConfigError
 from pgherd.model import Tags
 
@@ -126,6 +126,19 @@ class TestBuilding:
         assert built.postgres.socket_directory == Path("/var/run/postgresql")
         assert (built.tags, built.log_level, built.namespace) == (Tags(), "INFO", "service")
         assert built.timing.lease_ttl == 5
+
+    def test_fencing_is_off_unless_it_is_given(self) -> None:
+        assert config().fencing == Fencing("off", "", 20.0, "off", {}, {})
+        # What YAML makes of a bare `off`.
+        given = {"mode": "required", "agent": "x", "action": False, "hosts": {"pg1": {}}}
+        assert config(fencing=given).fencing == Fencing("required", "x", hosts={"pg1": {}})
+        assert config(fencing={"mode": False}).fencing == Fencing()
+
+    def test_what_a_rejoin_overwrites_is_kept_unless_told_otherwise(self) -> None:
+        assert config().postgres.keep_diverged == KeepDiverged(2, 4096)
+        raw = raw_config()["postgresql"]
+        built = config(postgresql={**raw, "keep_diverged": {"count": 0}}).postgres
+        assert built.keep_diverged == KeepDiverged(0, 4096)
 
     def test_with_a_certificate_the_api_is_https(self) -> None:
         rest = {"listen": "127.0.0.1:8008", "connect_address": "127.0.0.1:8008"}

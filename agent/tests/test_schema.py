@@ -103,6 +103,14 @@ def test_an_empty_fragment_is_fine() -> None:
         ("postgresql.pg_hba", "local all all peer"),
         ("postgresql.pg_hba", [1]),
         ("postgresql.authentication.superuser.username", None),
+        ("postgresql.keep_diverged.count", -1),
+        ("postgresql.keep_diverged.max_mb", 1.5),
+        ("fencing.mode", "always"),
+        ("fencing.mode", True),
+        ("fencing.agent", "bin/fence_ipmilan"),
+        ("fencing.agent", ""),
+        ("fencing.timeout", 0),
+        ("fencing.action", "on"),
         ("tags", ["nofailover"]),
         ("tags", {"nofailover": "no"}),
         ("tags", {"failover_priority": "high"}),
@@ -124,6 +132,11 @@ def test_a_wrong_value_is_named_with_its_key_and_shown(path: str, value: Any) ->
         ("namespace", "/service/"),
         ("pgherd.lease_ttl", 2),
         ("postgresql.listen", "192.0.2.1,127.0.0.1:5432"),
+        ("postgresql.keep_diverged", {"count": 0, "max_mb": 0}),
+        ("fencing.mode", False),
+        ("fencing", {"mode": "off", "agent": "fence_none", "hosts": {}}),
+        ("fencing", {"mode": "required", "agent": "true", "hosts": {"pg1": {"plug": 1}}}),
+        ("fencing", {"mode": "best_effort", "agent": "/bin/true", "hosts": {"pg1": {}}}),
         ("tags", {"failover_priority": 0, "nofailover": True, "rack": ["r", 1]}),
     ],
 )
@@ -138,6 +151,47 @@ def test_a_password_is_never_shown() -> None:
     path = "postgresql.authentication.superuser.password"
     [problem] = check(changed(path, 8675309), partial=False)
     assert problem == f"{path}: must be a non-empty string, not the value given"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("fencing.options", ["password=8675309"]),
+        ("fencing.options", {"password": "8675309", "action": "on"}),
+        ("fencing.options", {"password": "8675309\naction=on"}),
+        ("fencing.options", {"pass word": "8675309"}),
+        ("fencing.options", {"password": None, "ip": "8675309"}),
+        ("fencing.hosts", ["8675309"]),
+        ("fencing.hosts", {"pg1": "8675309"}),
+        ("fencing.hosts", {"pg 1": {"password": "8675309"}}),
+        ("fencing.hosts", {"pg1": {"nodename": "8675309"}}),
+    ],
+)
+def test_a_fence_agents_wrong_options_are_named_and_not_shown(path: str, value: Any) -> None:
+    [problem] = check(changed(path, value), partial=False)
+    assert problem.startswith(f"{path}: must be a mapping")
+    assert "8675309" not in problem
+
+
+@pytest.mark.parametrize(
+    ("fencing", "told"),
+    [
+        ({"mode": "required", "hosts": {"pg1": {}}}, "fencing.agent: is missing"),
+        ({"mode": "required", "agent": "true"}, "fencing.hosts: is missing"),
+        (
+            {"mode": "best_effort", "agent": "fence_none", "hosts": {"pg1": {}}},
+            "fencing.agent: there is no program fence_none",
+        ),
+        (
+            {"mode": "best_effort", "agent": "/etc/passwd", "hosts": {"pg1": {}}},
+            "fencing.agent: there is no program /etc/passwd",
+        ),
+    ],
+)
+def test_fencing_that_cannot_work_is_refused(fencing: dict[str, Any], told: str) -> None:
+    [problem] = check(raw_config(fencing=fencing), partial=False)
+    assert problem.startswith(told)
+    assert check({"fencing": fencing}, partial=True) == []
 
 
 @pytest.mark.parametrize("section", ["restapi", "pgherd", "postgresql.authentication"])

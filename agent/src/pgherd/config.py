@@ -71,6 +71,31 @@ class Account:
 
 
 @dataclass(frozen=True)
+class KeepDiverged:
+    """How much of what a rejoin overwrites is kept: so many, and so many MB in all; 0 for none."""
+
+    count: int = 2
+    max_mb: int = 4096
+
+
+@dataclass(frozen=True)
+class Fencing:
+    """Whether and how the host of an old leader is cut off before its place is taken.
+
+    :param timeout: seconds the fence agent may take.
+    :param options: the fence agent's own, for every host; may hold passwords, as may *hosts*.
+    :param hosts: further options by member.
+    """
+
+    mode: str = "off"
+    agent: str = ""
+    timeout: float = 20.0
+    action: str = "off"
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    hosts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
 class PostgresConfig:
     """The local instance: where it is, how it listens, what it is configured with."""
 
@@ -90,6 +115,7 @@ class PostgresConfig:
     pg_hba: tuple[str, ...] = ()
     pg_ident: tuple[str, ...] = ()
     tls: Tls = Tls()
+    keep_diverged: KeepDiverged = KeepDiverged()
 
 
 @dataclass(frozen=True)
@@ -112,6 +138,7 @@ class Config:
     tags: Tags
     log_level: str
     runtime_dir: Path
+    fencing: Fencing = Fencing()
 
     @property
     def api_url(self) -> str:
@@ -202,7 +229,14 @@ def build(raw: Mapping[str, Any]) -> Config:
         tags=Tags.parse(raw.get("tags", {})),
         log_level=raw.get("log", {}).get("level", "INFO"),
         runtime_dir=Path(raw.get("runtime_dir", "/run/pgherd")),
+        fencing=_fencing(raw.get("fencing", {})),
     )
+
+
+def _fencing(raw: Mapping[str, Any]) -> Fencing:
+    # YAML 1.1 reads a bare `off` as false.
+    words = {key: raw[key] or "off" for key in ("mode", "action") if key in raw}
+    return Fencing(**{**raw, **words})
 
 
 def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:
@@ -229,4 +263,5 @@ def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:
         pg_hba=tuple(raw.get("pg_hba", ())),
         pg_ident=tuple(raw.get("pg_ident", ())),
         tls=_tls(raw.get("ssl", {}), "ca", "certificate", "key"),
+        keep_diverged=KeepDiverged(**raw.get("keep_diverged", {})),
     )

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
+from pgherd.fence import find_agent
+
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+FENCING_MODES: Final = ("off", "best_effort", "required")
+FENCING_ACTIONS: Final = ("off", "reboot")
 
 
 def _is_name(value: Any) -> str | None:
@@ -87,19 +91,64 @@ def _is_tags(value: Any) -> str | None:
     )
 
 
+def _is_count(value: Any) -> str | None:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return None if good else "must be a whole number, 0 or more"
+
+
+def _one_of(*words: str) -> Callable[[Any], str | None]:
+    # YAML 1.1 reads a bare `off` as false.
+    allowed = {*words, False} if "off" in words else set(words)
+
+    def problem(value: Any) -> str | None:
+        good = isinstance(value, str | bool) and value in allowed
+        return None if good else f"must be one of {', '.join(words)}"
+
+    return problem
+
+
+def _is_agent(value: Any) -> str | None:
+    good = isinstance(value, str) and (value.startswith("/") or NAME.fullmatch(value))
+    return None if good else "must be an absolute path or the bare name of a program"
+
+
+def _is_options(value: Any) -> str | None:
+    good = isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and NAME.fullmatch(name)
+        and name not in ("action", "nodename")
+        and isinstance(given, str | int | float)
+        and "\n" not in str(given)
+        for name, given in value.items()
+    )
+    problem = (
+        "must be a mapping of the fence agent's options, each a line of text, a number or true or "
+        "false; `action` and `nodename` are not among them"
+    )
+    return None if good else problem
+
+
+def _is_fenced_hosts(value: Any) -> str | None:
+    good = isinstance(value, Mapping) and all(
+        not _is_name(name) and not _is_options(options) for name, options in value.items()
+    )
+    return None if good else f"must be a mapping of member names, each of which {_is_options(None)}"
+
+
 @dataclass(frozen=True)
 class Key:
-    """One key: how its value is checked, and whether it must be there."""
+    """One key: how its value is checked, whether it must be there, whether it is kept secret."""
 
     problem: Callable[[Any], str | None]
     required: bool = False
+    secret: bool = False
 
 
 Section = dict[str, "Key | Section"]
 
 
 def _account(*, required: bool) -> Section:
-    return {"username": Key(_is_text, required), "password": Key(_is_text)}
+    return {"username": Key(_is_text, required), "password": Key(_is_text, secret=True)}
 
 
 SCHEMA: Final[Section] = {
@@ -142,11 +191,20 @@ SCHEMA: Final[Section] = {
         "pg_hba": Key(_is_lines),
         "pg_ident": Key(_is_lines),
         "ssl": {"ca": Key(_is_path), "certificate": Key(_is_path), "key": Key(_is_path)},
+        "keep_diverged": {"count": Key(_is_count), "max_mb": Key(_is_count)},
         "authentication": {
             "superuser": _account(required=True),
             "replication": _account(required=True),
             "rewind": _account(required=False),
         },
+    },
+    "fencing": {
+        "mode": Key(_one_of(*FENCING_MODES)),
+        "agent": Key(_is_agent),
+        "timeout": Key(_is_seconds),
+        "action": Key(_one_of(*FENCING_ACTIONS)),
+        "options": Key(_is_options, secret=True),
+        "hosts": Key(_is_fenced_hosts, secret=True),
     },
     "tags": Key(_is_tags),
     "log": {"level": Key(_is_level)},
@@ -178,6 +236,7 @@ def check(raw: Mapping[str, Any], *, partial: bool) -> list[str]:
     problems = _check_section(raw, SCHEMA, "", partial)
     if not problems:
         problems = [*_check_timing(raw.get("pgherd", {})), *_check_parameters(raw)]
+        problems += [] if partial else _check_fencing(raw.get("fencing", {}))
     return problems
 
 
@@ -201,7 +260,7 @@ def _check_section(
         elif key in raw:
             problem = spec.problem(raw[key])
             if problem:
-                shown = "the value given" if "password" in key else repr(raw[key])
+                shown = "the value given" if spec.secret else repr(raw[key])
                 problems.append(f"{path}: {problem}, not {shown}")
         elif spec.required and not partial:
             problems.append(f"{path}: is missing")
@@ -241,3 +300,17 @@ def _check_parameters(raw: Mapping[str, Any]) -> list[str]:
         for name in postgresql.get(section, {})
         if name in MANAGED_PARAMETERS
     ]
+
+
+def _check_fencing(fencing: Mapping[str, Any]) -> list[str]:
+    mode, agent = fencing.get("mode") or "off", fencing.get("agent")
+    if mode == "off":
+        return []
+    problems = []
+    if agent is None:
+        problems.append(f"fencing.agent: is missing, and fencing.mode is {mode}")
+    elif find_agent(agent) is None:
+        problems.append(f"fencing.agent: there is no program {agent}; is its package installed?")
+    if not fencing.get("hosts"):
+        problems.append(f"fencing.hosts: is missing, and fencing.mode is {mode}")
+    return problems

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
                 if arguments.peers:
                     faults.cut_from_peers(lab, host)
                 else:
-                    faults.cut(lab, host, etcd_only=arguments.etcd)
+                    faults.cut(lab, host, faults.Cut(etcd=arguments.etcd or None))
         case "heal":
             for host in arguments.hosts:
                 faults.heal(lab, host)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TABLE: Final = "pgherd_probe"
 SEEK_SECONDS: Final = 0.02
 UNKNOWN_POSITION: Final = 1 << 64
+# The file that is written tells the timeline.
+SEGMENT: Final = "pg_walfile_name(pg_current_wal_insert_lsn())"
 CREATE: Final = (
     f"CREATE TABLE IF NOT EXISTS {TABLE} "
     "(run text, number bigint, written timestamptz DEFAULT clock_timestamp(), "
@@ -39,12 +41,14 @@ def position(text: str) -> int:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A row whose commit the server confirmed, at a time of time.monotonic()."""
+    """A row whose commit the server confirmed; times of time.monotonic()."""
 
     number: int
     at: float
     host: str
     flushed: int
+    sent: float = 0.0
+    timeline: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,14 +158,22 @@ class Probe:
 
     def _write_row(self, wire: Wire, number: int) -> None:
         self.unknown.add(number)
-        wire.query(f"INSERT INTO {TABLE} (run, number) VALUES ('{self.run}', {number})")
+        sent = time.monotonic()
+        insert = f"INSERT INTO {TABLE} (run, number) VALUES ('{self.run}', {number})"
+        segment = wire.query(f"{insert} RETURNING {SEGMENT}")[0][0]
         at = time.monotonic()
+        if wire.warnings:
+            # The wait for the standbys was cancelled: that is no acknowledgement.
+            self.errors.append(wire.warnings[-1])
+            return
         self.unknown.discard(number)
         flushed = UNKNOWN_POSITION
         try:
             flushed = position(wire.query("SELECT pg_current_wal_flush_lsn()")[0][0])
         finally:
-            self.acknowledged.append(Acknowledged(number, at, wire.target.host, flushed))
+            timeline = int(segment[:8], 16)
+            host = wire.target.host
+            self.acknowledged.append(Acknowledged(number, at, host, flushed, sent, timeline))
 
     def _connect(self) -> Wire | None:
         """Ask every target again and again; return the first that is no standby, None to stop.

@@ -49,6 +49,7 @@ class Wire:
         """Connect within *timeout_seconds*, which later bounds every query; raises WireError."""
         self.target = target
         self.timeout_seconds = timeout_seconds
+        self.warnings: list[str] = []
         conninfo = make_conninfo(
             host=target.host,
             port=target.port,
@@ -67,6 +68,7 @@ class Wire:
                 raise self._failure(self._connection.get_error_message())
             self._wait(deadline, writing=status == pq.PollingStatus.WRITING)
         self._connection.nonblocking = 1
+        self._connection.notice_handler = self._note
 
     def __enter__(self) -> Wire:
         """Return the connection itself."""
@@ -86,7 +88,9 @@ class Wire:
 
         sql: one statement or several; the rows are those of the last.
         timeout_seconds: bounds this statement alone, where it may take longer than the rest.
+        What the server warned of on the way is in `warnings` afterwards.
         """
+        self.warnings.clear()
         deadline = time.monotonic() + (timeout_seconds or self.timeout_seconds)
         try:
             self._connection.send_query(sql.encode())
@@ -109,6 +113,9 @@ class Wire:
     def close(self) -> None:
         """Close the socket at once, asking nobody."""
         self._connection.finish()
+
+    def _note(self, result: pq.abc.PGresult) -> None:
+        self.warnings.append(result.get_error_message().strip())
 
     def _wait(self, deadline: float, *, writing: bool = False) -> None:
         socket = self._connection.socket

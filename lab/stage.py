@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One fault from the healthy cluster before it to the healthy cluster after it, accounted for."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from lab import disks, faults, processes
+from lab.acknowledge import Ack, longest_gap, overlap
+from lab.cluster import MEMBERS, Cluster
+from lab.errors import LabError
+from lab.probe import Probe
+from lab.store import Store
+from lab.wire import Wire, WireError
+from lab.writers import Writers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lab.hosts import Lab
+
+HEALTHY_SECONDS_MAX: Final = 180.0
+SYNCHRONOUS_SECONDS_MAX: Final = 30.0
+COMMITS_SECONDS_MAX: Final = 120.0
+SYNCHRONOUS: Final = (
+    "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')"
+)
+
+
+class FaultError(Exception):
+    """The cluster did not do what the fault asks of it; the message says what it did instead."""
+
+
+@dataclass
+class Stage:
+    """What a fault has to play with: the lab, who leads, and the client that writes."""
+
+    lab: Lab
+    cluster: Cluster
+    primary: str
+    probe: Probe
+    store: Store = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Reach the store through the lab."""
+        self.store = Store(self.lab)
+
+    @property
+    def standbys(self) -> tuple[str, ...]:
+        """The members that did not lead at the beginning."""
+        return tuple(host for host in MEMBERS if host != self.primary)
+
+    def hold(self, seconds: float) -> None:
+        """Leave things as they are for a while."""
+        time.sleep(seconds)
+
+    def await_commits(self, count: int = 50) -> None:
+        """Wait until *count* writes were acknowledged from now on; raises FaultError."""
+        try:
+            self.probe.await_rows(count, time.monotonic(), COMMITS_SECONDS_MAX)
+        except TimeoutError as error:
+            raise FaultError(str(error)) from error
+
+    def commits_since(self, moment: float) -> int:
+        """Return how many writes that were sent after *moment* have been acknowledged."""
+        return sum(row.sent > moment for row in self.probe.acknowledged)
+
+    def await_leader_other_than(self, host: str) -> str:
+        """Wait until another member than *host* leads and return its name; raises FaultError."""
+        others = tuple(member for member in MEMBERS if member != host)
+        deadline = time.monotonic() + COMMITS_SECONDS_MAX
+        while time.monotonic() < deadline:
+            leaders = [m.name for m in self.cluster.members(ask=others) if m.leads]
+            if leaders and leaders[0] != host:
+                return leaders[0]
+            time.sleep(0.1)
+        raise FaultError(f"nobody but {host} leads after {COMMITS_SECONDS_MAX:g} s")
+
+    def await_healthy(self) -> str:
+        """Wait until one leads and two stream, and return who leads; raises FaultError."""
+        try:
+            return self.cluster.await_healthy(HEALTHY_SECONDS_MAX)
+        except LabError as error:
+            raise FaultError(f"did not heal: {error}") from error
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: its name, what happens (until it is mended) and the settings it happens under."""
+
+    name: str
+    act: Callable[[Stage], None]
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a fault cost; times in seconds. `failure` is empty when all went as it must."""
+
+    fault: str
+    gap: float = 0.0
+    acknowledged: int = 0
+    lost: int = 0
+    overlap: float = 0.0
+    before: str = "-"
+    after: str = "-"
+    failure: str = ""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All that is wrong, in words; nothing when the fault was survived as it must be."""
+        found = [self.failure] if self.failure else []
+        if self.lost:
+            found.append(f"{self.lost} acknowledged rows lost")
+        if self.overlap > 0:
+            found.append(f"two nodes acknowledged for {self.overlap:.2f} s")
+        return tuple(found)
+
+
+def account(
+    fault: str, probe: Probe, writers: Writers, hosts: Mapping[str, str], wire: Wire
+) -> Account:
+    """Return what the clients saw, held against the rows that *wire*'s server has.
+
+    hosts: the members' names by their addresses. Raises WireError.
+    """
+    inside = writers.acknowledged()
+    there = writers.present(wire)
+    lost = sum((ack.node, ack.number) not in there for ack in inside)
+    present = probe.present(wire)
+    lost += sum(row.number not in present for row in probe.acknowledged)
+    outside = [
+        Ack(hosts[row.host], row.timeline, row.number, row.sent, row.at)
+        for row in probe.acknowledged
+    ]
+    return Account(
+        fault=fault,
+        gap=longest_gap(row.at for row in probe.acknowledged),
+        acknowledged=len(inside) + len(outside),
+        lost=lost,
+        overlap=overlap([*inside, *outside]),
+    )
+
+
+def perform(lab: Lab, fault: Fault) -> Account:
+    """Make *fault* under writing clients, see it mended and account for every acknowledged row.
+
+    What goes wrong with the cluster is in the account, not raised. Raises LabError when the
+    cluster is not healthy to begin with.
+    """
+    cluster, store = Cluster(lab.settings), Store(lab)
+    cluster.await_healthy(HEALTHY_SECONDS_MAX)
+    settings = store.patch(fault.settings)
+    try:
+        return _perform(lab, cluster, fault)
+    finally:
+        store.put(settings)
+
+
+def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
+    primary = await_synchronous(cluster, Store(lab).config())
+    run = uuid.uuid4().hex
+    probe = Probe(cluster.targets(), run=run)
+    writers = Writers(lab, cluster, run)
+    writers.start(primary)
+    probe.start()
+    failure = ""
+    stage = Stage(lab, cluster, primary, probe)
+    try:
+        stage.await_commits()
+        fault.act(stage)
+        stage.await_healthy()
+        stage.await_commits()
+    except (FaultError, LabError, WireError) as error:
+        failure = str(error)
+        repair(lab)
+    finally:
+        probe.stop()
+    try:
+        leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
+        writers.stop()
+        hosts = {lab.settings.address(host): host for host in MEMBERS}
+        with Wire(cluster.target(leader), 30) as wire:
+            cost = account(fault.name, probe, writers, hosts, wire)
+    except (LabError, WireError) as error:
+        failure = failure or str(error)
+        return Account(fault.name, before=primary, failure=failure)
+    return Account(**{**vars(cost), "before": primary, "after": leader, "failure": failure})
+
+
+def await_synchronous(cluster: Cluster, settings: Mapping[str, object]) -> str:
+    """Wait until both standbys acknowledge where the settings want it; return who leads.
+
+    Raises LabError when they do not.
+    """
+    leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
+    if str(settings.get("synchronous_mode", "off")).lower() in ("off", "false"):
+        return leader
+    deadline = time.monotonic() + SYNCHRONOUS_SECONDS_MAX
+    while time.monotonic() < deadline:
+        leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
+        try:
+            if int(cluster.query(leader, SYNCHRONOUS)[0][0]) > 0:
+                return leader
+        except WireError:
+            continue
+        finally:
+            time.sleep(0.2)
+    raise LabError(f"No standby acknowledges commits after {SYNCHRONOUS_SECONDS_MAX:g} s.")
+
+
+def repair(lab: Lab, hosts: Sequence[str] = MEMBERS) -> None:
+    """Undo whatever a fault that was broken off may have left behind."""
+    states = {status.name: status.state for status in lab.status()}
+    for host in hosts:
+        if states[host] == "paused":
+            lab.unpause(host)
+        elif states[host] != "running":
+            lab.start(host)
+    for host in hosts:
+        faults.heal(lab, host)
+        lab.exec(host, ["sh", "-c", "kill -CONT $(ps -eo pid=,stat= | awk '$2 ~ /^T/ {print $1}')"])
+        disks.empty(lab, host)
+        lab.exec(host, ["systemctl", "start", processes.UNITS["etcd"]], check=False)
+        processes.bring_back(lab, host, ("agent", "guard"))

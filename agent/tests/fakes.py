@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.tests.builders import NOW, config
 from pgherd.errors import LeaseLostError, StoreUnavailableError
 from pgherd.etcd import Compare, Delete, Etcd, KeyValue, MemberStatus, Put
+from pgherd.guard import GuardState
 from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
 from pgherd.postgres import Postgres
@@ -247,6 +248,10 @@ class RecordingGuard:
 
     def disarm(self) -> None:
         self.deadline = None
+
+    @property
+    def state(self) -> GuardState:
+        return GuardState(connected=True)
 
 
 class SilentSystemd:

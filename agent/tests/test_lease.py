@@ -12,9 +12,10 @@ import pytest
 
 from agent.tests.builders import NOW
 from agent.tests.fakes import Clock, MemoryEtcd
+from pgherd.clock import boot_id
 from pgherd.config import Timing
 from pgherd.errors import StoreUnavailableError
-from pgherd.lease import LeaseKeeper, boot_id
+from pgherd.lease import LeaseKeeper
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,63 +1,102 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What systemd is told, and what it is asked; a socket and a script play its part."""
+"""What vouches for the agent, and what systemd is asked; a script plays its part."""
 
 from __future__ import annotations
 
-import os
-import socket
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pgherd.systemd import Notifier, is_restart
+from agent.tests.fakes import Clock
+from pgherd.notify import Notifier
+from pgherd.systemd import ROUND_SECONDS, SignsOfLife, is_restart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 UNIT = "pgherd.service"
 
 
-@pytest.fixture
-def channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """Return the socket systemd would listen on."""
-    path = str(tmp_path / "notify")
-    monkeypatch.setenv("NOTIFY_SOCKET", path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
-        bound.bind(path)
-        yield bound
+class RecordingNotifier(Notifier):
+    """Writes down what systemd would be told."""
+
+    def __init__(self, interval: float | None = 0.001) -> None:
+        super().__init__()
+        self.interval = interval
+        self.told: list[str] = []
+        self.pinged = asyncio.Event()
+
+    @property
+    def ping_interval(self) -> float | None:
+        return self.interval
+
+    def _send(self, message: str) -> None:
+        self.told.append(message)
+        if message == "WATCHDOG=1":
+            self.pinged.set()
 
 
-def test_readiness_life_and_end_are_told(channel: socket.socket) -> None:
-    notifier = Notifier()
-    notifier.ready("serving")
-    notifier.alive("lead: steady")
-    notifier.stopping("stopping PostgreSQL")
-    assert [channel.recv(1000) for _ in range(3)] == [
-        b"READY=1\nSTATUS=serving",
-        b"WATCHDOG=1\nSTATUS=lead: steady",
-        b"STOPPING=1\nSTATUS=stopping PostgreSQL",
-    ]
+async def settle(turns: int = 50) -> None:
+    """Let the pinging task come round some times."""
+    for _ in range(turns):
+        await asyncio.sleep(0.001)
 
 
-def test_an_abstract_socket_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = f"pgherd-test-{os.getpid()}"
-    monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
-        bound.bind(f"\0{name}")
-        Notifier().ready("serving")
-        assert bound.recv(1000) == b"READY=1\nSTATUS=serving"
+class TestSignsOfLife:
+    def setup_method(self) -> None:
+        self.clock = Clock()
+        self.notifier = RecordingNotifier()
+        self.signs = SignsOfLife(self.notifier, self.clock)
 
+    async def test_systemd_is_pinged_between_the_rounds(self) -> None:
+        """A round may wait for etcd: that is no reason to kill the agent."""
+        running = asyncio.create_task(self.signs.run())
+        for _ in range(3):
+            self.notifier.pinged.clear()
+            async with asyncio.timeout(10):
+                await self.notifier.pinged.wait()
+            self.clock.now += ROUND_SECONDS / 4
+        running.cancel()
 
-def test_a_service_manager_that_went_away_is_no_error(
-    channel: socket.socket, tmp_path: Path
-) -> None:
-    notifier = Notifier()
-    (tmp_path / "notify").unlink()
-    notifier.alive("lead")
-    channel.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        channel.recv(1000)
+    async def test_a_loop_that_makes_no_rounds_is_not_vouched_for(self) -> None:
+        self.clock.now += ROUND_SECONDS + 1
+        running = asyncio.create_task(self.signs.run())
+        await settle()
+        assert self.notifier.told == []
+        self.signs.alive("lead: steady")
+        async with asyncio.timeout(10):
+            await self.notifier.pinged.wait()
+        running.cancel()
+
+    async def test_a_round_that_never_comes_is_logged_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.clock.now += ROUND_SECONDS + 1
+        running = asyncio.create_task(self.signs.run())
+        await settle()
+        running.cancel()
+        assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+
+    async def test_where_systemd_waits_for_nothing_nothing_is_sent(self) -> None:
+        self.notifier.interval = None
+        running = asyncio.create_task(self.signs.run())
+        await settle()
+        assert not running.done()
+        assert self.notifier.told == []
+        running.cancel()
+
+    def test_the_status_is_told_when_it_changes(self) -> None:
+        self.signs.ready("serving")
+        for status in ("lead: steady", "lead: steady", "stream: steady"):
+            self.signs.alive(status)
+        self.signs.stopping("stopping")
+        assert self.notifier.told == [
+            "READY=1\nSTATUS=serving",
+            "STATUS=lead: steady",
+            "STATUS=stream: steady",
+            "STOPPING=1\nSTATUS=stopping",
+        ]
 
 
 def systemctl(directory: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:

@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; the daemon by a way that spares it the libraries of the others."""
+    """Run the command line; the daemons by a way that spares them the libraries of the others."""
     match sys.argv[1:]:
         case ["agent", "--config", path]:
             from pathlib import Path
@@ -13,6 +13,12 @@ def main() -> None:
             from pgherd.agent import main as run_agent
 
             sys.exit(run_agent(Path(path)))
+        case ["guard", "--config", path]:
+            from pathlib import Path
+
+            from pgherd.guard_process import main as run_guard
+
+            sys.exit(run_guard(Path(path)))
         case _:
             from pgherd.cli import main as run_command
 

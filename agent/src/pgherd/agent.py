@@ -15,14 +15,16 @@ from pgherd.clock import boottime
 from pgherd.config import Config, load
 from pgherd.errors import ConfigError, ForeignDataError, ListenError
 from pgherd.etcd import Etcd
-from pgherd.guard import InProcessGuard
+from pgherd.guard import DoubleGuard, InProcessGuard
+from pgherd.guard_client import RemoteGuard
 from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
+from pgherd.notify import Notifier
 from pgherd.peers import HttpPeers
 from pgherd.postgres import Postgres
 from pgherd.postmaster import Cage
 from pgherd.store import Store
-from pgherd.systemd import Notifier, is_restart
+from pgherd.systemd import SignsOfLife, is_restart
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -61,7 +63,7 @@ class Agent:
     def __init__(self, path: Path, config: Config) -> None:
         self._path = path
         self._wake = asyncio.Event()
-        self._notifier = Notifier()
+        self._systemd = SignsOfLife(Notifier(), boottime)
         self._etcd = Etcd(
             config.etcd_endpoints,
             timeout=config.timing.etcd_timeout,
@@ -69,8 +71,10 @@ class Agent:
             tls=config.etcd_tls.client_context(),
         )
         self._peers = HttpPeers(config.rest_tls.client_context())
-        postgres = Postgres(config, self._wake.set, Cage.below_own())
+        cage = Cage.below_own()
+        postgres = Postgres(config, self._wake.set, cage)
         self._guard = InProcessGuard(boottime, postgres.kill)
+        self._guard_process = RemoteGuard(config, cage.path, boottime)
         lease_file = config.runtime_dir / f"{config.scope}.lease"
         self._keeper = LeaseKeeper(self._etcd, config.timing, boottime, lease_file, self._wake.set)
         effects = Effects(
@@ -78,8 +82,8 @@ class Agent:
             keeper=self._keeper,
             postgres=postgres,
             peers=self._peers,
-            guard=self._guard,
-            systemd=self._notifier,
+            guard=DoubleGuard(self._guard, self._guard_process),
+            systemd=self._systemd,
             clock=boottime,
         )
         self._loop = Loop(config, effects, self._wake)
@@ -94,10 +98,16 @@ class Agent:
         self._keeper.adopt()
         await self._keeper.renew()
         await self._api.start()
-        self._notifier.ready("serving")
+        self._systemd.ready("serving")
         self._obey_signals()
         try:
-            await until_one_ends(self._loop.run(), self._keeper.run(), self._guard.run())
+            await until_one_ends(
+                self._loop.run(),
+                self._keeper.run(),
+                self._guard.run(),
+                self._guard_process.run(),
+                self._systemd.run(),
+            )
         finally:
             await self._api.stop()
             await self._peers.close()
@@ -127,7 +137,7 @@ class Agent:
             self._loop.finished.set()
         else:
             log.info("stopping, PostgreSQL too")
-            self._notifier.stopping("stopping PostgreSQL")
+            self._systemd.stopping("stopping PostgreSQL")
             await self._loop.operations.cancel()
             self._loop.stopping = True
         self._wake.set()
@@ -151,6 +161,7 @@ class Agent:
             return
         logging.getLogger().setLevel(config.log_level)
         log.info("configuration read again")
+        self._guard_process.reconfigure(config)
         self._loop.reconfigure(config)
 
 

@@ -45,6 +45,15 @@ def agent(path: Path) -> None:
     sys.exit(run_agent(path))
 
 
+@cli.command()
+@_config_option
+def guard(path: Path) -> None:
+    """Kill PostgreSQL when the lease runs out, whatever the agent does (systemd runs this)."""
+    from pgherd.guard_process import main as run_guard
+
+    sys.exit(run_guard(path))
+
+
 @cli.command("check-config")
 @_config_option
 @click.option("--partial", is_flag=True, help="Judge FILE alone: other files may complete it.")

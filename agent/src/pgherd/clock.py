@@ -2,6 +2,7 @@
 """The agent's one source of time."""
 
 import time
+from pathlib import Path
 
 
 def boottime() -> float:
@@ -12,3 +13,8 @@ def boottime() -> float:
     a deadline written by one agent process holds for its successor.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot: deadlines on CLOCK_BOOTTIME mean nothing in another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

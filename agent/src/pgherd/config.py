@@ -29,6 +29,7 @@ class Timing:
     peer_timeout: float = 0.5
     etcd_timeout: float = 1.0
     hedge_delay: float = 0.2
+    hang_timeout: float = 10.0
 
     @property
     def margin(self) -> float:
@@ -119,6 +120,14 @@ class PostgresConfig:
 
 
 @dataclass(frozen=True)
+class Watchdog:
+    """The watchdog device: ``off``, ``automatic`` (when there is one) or ``required``."""
+
+    mode: str = "automatic"
+    device: Path = Path("/dev/watchdog")
+
+
+@dataclass(frozen=True)
 class Config:
     """One agent's whole configuration."""
 
@@ -138,6 +147,7 @@ class Config:
     tags: Tags
     log_level: str
     runtime_dir: Path
+    watchdog: Watchdog = Watchdog()
     fencing: Fencing = Fencing()
 
     @property
@@ -229,6 +239,7 @@ def build(raw: Mapping[str, Any]) -> Config:
         tags=Tags.parse(raw.get("tags", {})),
         log_level=raw.get("log", {}).get("level", "INFO"),
         runtime_dir=Path(raw.get("runtime_dir", "/run/pgherd")),
+        watchdog=_watchdog(raw.get("watchdog", {})),
         fencing=_fencing(raw.get("fencing", {})),
     )
 
@@ -237,6 +248,10 @@ def _fencing(raw: Mapping[str, Any]) -> Fencing:
     # YAML 1.1 reads a bare `off` as false.
     words = {key: raw[key] or "off" for key in ("mode", "action") if key in raw}
     return Fencing(**{**raw, **words})
+
+
+def _watchdog(raw: Mapping[str, Any]) -> Watchdog:
+    return Watchdog(raw.get("mode", "automatic") or "off", Path(raw.get("device", "/dev/watchdog")))
 
 
 def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from pgherd.guard import GuardState
     from pgherd.model import Member, Peer
 
 Clock = Callable[[], float]
@@ -27,6 +28,10 @@ class Guard(Protocol):
 
     def disarm(self) -> None:
         """PostgreSQL is no primary; there is nothing to guard."""
+
+    @property
+    def state(self) -> GuardState:
+        """What is known of the guard process and its watchdog device."""
 
 
 class Systemd(Protocol):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guard inside the agent: a primary does not outlive its lease, whatever the loop is doing.
+"""The guard as the agent has it: a primary does not outlive its lease, whatever the loop is doing.
 
-It cannot help when the whole agent process is frozen; a separate guard process comes with a later
-release (see docs/failure-modes.md).
+Two watch the same deadline. The guard process (guard_process.py) does so when the agent is frozen
+or dead; a task inside the agent does so when the guard process is not there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,32 @@ if TYPE_CHECKING:
     from pgherd.effects import Clock
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GuardState:
+    """What is known of the guard process.
+
+    `connected`: it has answered the last orders, or had no time yet to do so. `watchdog`: ``off``,
+    ``ready`` (the device can be used), ``active`` (it is fed) or ``unavailable``; of a guard that
+    is not connected the last that it said.
+    """
+
+    connected: bool = False
+    watchdog: str = "off"
+
+    @property
+    def has_watchdog(self) -> bool:
+        """Whether a device resets this host when everything else fails, or would once needed."""
+        return self.connected and self.watchdog in ("ready", "active")
+
+
+class GuardPart(Protocol):
+    """One of those who watch the deadline."""
+
+    def arm(self, deadline: float) -> None: ...
+
+    def disarm(self) -> None: ...
 
 
 class InProcessGuard:
@@ -53,3 +80,30 @@ class InProcessGuard:
                 log.critical("the lease has run out while PostgreSQL was a primary: killing it")
                 self._kill()
                 self._deadline = None
+
+
+class DoubleGuard:
+    """Both guards behind one face; see `pgherd.effects.Guard`."""
+
+    def __init__(self, inside: GuardPart, outside: RemotePart) -> None:
+        self._inside = inside
+        self._outside = outside
+
+    def arm(self, deadline: float) -> None:
+        self._inside.arm(deadline)
+        self._outside.arm(deadline)
+
+    def disarm(self) -> None:
+        self._inside.disarm()
+        self._outside.disarm()
+
+    @property
+    def state(self) -> GuardState:
+        return self._outside.state
+
+
+class RemotePart(GuardPart, Protocol):
+    """The one of them that is another process."""
+
+    @property
+    def state(self) -> GuardState: ...

@@ -11,15 +11,16 @@ import asyncio
 import json
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pgherd.clock import boot_id
 from pgherd.errors import LeaseLostError, StoreError
 from pgherd.model import Lease
 from pgherd.pgfiles import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pgherd.config import Timing
     from pgherd.effects import Clock
@@ -39,11 +40,6 @@ class _Saved:
     valid_until: float
     ttl: int
     boot_id: str
-
-
-def boot_id() -> str:
-    """Return the kernel's id of this boot: deadlines on CLOCK_BOOTTIME mean nothing in another."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class LeaseKeeper:

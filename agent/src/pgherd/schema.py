@@ -73,6 +73,12 @@ def _is_level(value: Any) -> str | None:
     return None if value in levels else f"must be one of {', '.join(levels)}"
 
 
+def _is_watchdog_mode(value: Any) -> str | None:
+    # YAML reads a bare `off` as false, and Patroni takes it for off as well.
+    good = value is False or value in ("off", "automatic", "required")
+    return None if good else "must be off, automatic or required"
+
+
 def _is_protocol(value: Any) -> str | None:
     return None if value in ("http", "https") else "must be http or https"
 
@@ -177,6 +183,7 @@ SCHEMA: Final[Section] = {
         "peer_timeout": Key(_is_seconds),
         "etcd_timeout": Key(_is_seconds),
         "hedge_delay": Key(_is_seconds),
+        "hang_timeout": Key(_is_seconds),
     },
     "bootstrap": {"dcs": Key(_is_mapping), "initdb": Key(_is_mapping)},
     "postgresql": {
@@ -206,6 +213,7 @@ SCHEMA: Final[Section] = {
         "options": Key(_is_options, secret=True),
         "hosts": Key(_is_fenced_hosts, secret=True),
     },
+    "watchdog": {"mode": Key(_is_watchdog_mode), "device": Key(_is_path)},
     "tags": Key(_is_tags),
     "log": {"level": Key(_is_level)},
 }
@@ -219,6 +227,7 @@ MANAGED_PARAMETERS: Final = frozenset(
         "hot_standby",
         "primary_conninfo",
         "primary_slot_name",
+        "synchronous_standby_names",
         "recovery_target_timeline",
         "unix_socket_directories",
         "hba_file",

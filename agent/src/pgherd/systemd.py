@@ -1,45 +1,68 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Talking with systemd: sd_notify(3), and which job is ending us."""
+"""What systemd hears of the agent, and which job is ending us."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import socket
+import logging
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pgherd.effects import Clock
+    from pgherd.notify import Notifier
+
+log = logging.getLogger(__name__)
+
+# A round that takes longer hangs. Far above all that a round waits for: etcd's and PostgreSQL's
+# answers are bounded by a few seconds, an immediate stop by ten.
+ROUND_SECONDS: Final = 60.0
 
 
-class Notifier:
-    """Sends sd_notify messages; does nothing where there is no service manager."""
+class SignsOfLife:
+    """Pings systemd while the event loop turns and the agent's loop makes its rounds.
 
-    def __init__(self) -> None:
-        self._address = os.environ.get("NOTIFY_SOCKET", "")
+    Not with every round: a round may wait for etcd longer than the agent may hang.
+
+    :param clock: seconds on CLOCK_BOOTTIME.
+    """
+
+    def __init__(self, notifier: Notifier, clock: Clock) -> None:
+        self._notifier = notifier
+        self._clock = clock
+        self._last_round = clock()
+        self._status = ""
 
     def ready(self, status: str) -> None:
         """The agent serves its REST API."""
-        self._send(f"READY=1\nSTATUS={status}")
+        self._last_round = self._clock()
+        self._notifier.ready(status)
 
     def alive(self, status: str) -> None:
-        """The loop has just made a round."""
-        self._send(f"WATCHDOG=1\nSTATUS={status}")
+        """The loop has just made a round; *status* is one line for `systemctl status`."""
+        self._last_round = self._clock()
+        if status != self._status:
+            self._status = status
+            self._notifier.status(status)
 
     def stopping(self, status: str) -> None:
         """The agent is about to end."""
-        self._send(f"STOPPING=1\nSTATUS={status}")
+        self._notifier.stopping(status)
 
-    def _send(self, message: str) -> None:
-        if not self._address:
+    async def run(self) -> None:
+        """Ping until cancelled."""
+        interval = self._notifier.ping_interval
+        if interval is None:
+            await asyncio.Event().wait()
             return
-        address = self._address
-        if address.startswith("@"):
-            address = "\0" + address[1:]
-        # A service manager that is being replaced misses one message, not more.
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
-        ):
-            channel.connect(address)
-            channel.sendall(message.encode())
+        is_told = False
+        while True:
+            silence = self._clock() - self._last_round
+            if silence <= ROUND_SECONDS:
+                self._notifier.ping()
+            elif not is_told:
+                is_told = True
+                log.critical("no round for %.0f s: systemd will end this agent", silence)
+            await asyncio.sleep(interval)
 
 
 async def is_restart(unit: str, within: float = 2.0) -> bool:

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Telling systemd how a service is: sd_notify(3). Both processes do, so it imports little."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+class Notifier:
+    """Sends sd_notify messages; does nothing where there is no service manager."""
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+
+    @property
+    def ping_interval(self) -> float | None:
+        """Seconds between signs of life, None where systemd waits for none.
+
+        A quarter of what the unit allows (sd_watchdog_enabled(3) asks for half): a host that
+        stalls a little must not look like a process that hangs.
+        """
+        try:
+            return int(os.environ["WATCHDOG_USEC"]) / 4_000_000
+        except (KeyError, ValueError):
+            return None
+
+    def ready(self, status: str) -> None:
+        """The service does its work."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def ping(self) -> None:
+        """The process does not hang."""
+        self._send("WATCHDOG=1")
+
+    def status(self, status: str) -> None:
+        """One line for `systemctl status`."""
+        self._send(f"STATUS={status}")
+
+    def stopping(self, status: str) -> None:
+        """The service is about to end."""
+        self._send(f"STOPPING=1\nSTATUS={status}")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        address = self._address
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        # A service manager that is being replaced misses one message, not more; one that does not
+        # read must not hold us up.
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel,
+        ):
+            channel.connect(address)
+            channel.sendall(message.encode())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.tests.doomed import FakePostgres
+from agent.tests.fake_watchdog import Hardware
 from pgherd.clock import boot_id, boottime
 from pgherd.guard_orders import DATAGRAM_BYTES, Answer, Orders, orders_path, socket_path
 from pgherd.guard_process import GuardProcess
@@ -291,6 +292,51 @@ def test_a_process_of_another_user_gives_no_orders(
     assert channel.recv(DATAGRAM_BYTES) == b""
     assert "refused" in capsys.readouterr().err
     here.close()
+
+
+class TestWatchdog:
+    """Together with the device: whose turn it is when."""
+
+    @pytest.fixture
+    def hardware(self) -> Hardware:
+        return Hardware()
+
+    @pytest.fixture
+    def here(self, guard: Guard, hardware: Hardware) -> Iterator[GuardProcess]:
+        process = GuardProcess(guard.directory, "demo", boottime, Watchdog(boottime, hardware))
+        yield process
+        process.close()
+
+    def obey(self, here: GuardProcess, guard: Guard, orders: Orders) -> None:
+        guard.connect().send(orders.encode())
+        here.step()
+        here.step()
+
+    def test_a_renewal_feeds_it(self, guard: Guard, here: GuardProcess, hardware: Hardware) -> None:
+        self.obey(here, guard, guard.orders(3600, watchdog_mode="automatic"))
+        assert hardware.calls[:3] == ["open /nonexistent", "timeout 1", "feed"]
+
+    def test_disarmed_it_is_stopped(
+        self, guard: Guard, here: GuardProcess, hardware: Hardware
+    ) -> None:
+        self.obey(here, guard, guard.orders(3600, watchdog_mode="automatic"))
+        self.obey(here, guard, guard.orders(None, watchdog_mode="automatic"))
+        assert hardware.calls[-2:] == ["stop", "close"]
+
+    def test_it_is_stopped_when_postgresql_is_dead_and_not_before(
+        self, guard: Guard, here: GuardProcess, hardware: Hardware
+    ) -> None:
+        """While a killed process is still there the reset is what everybody waits for."""
+        cage = guard.directory / "cage"
+        cage.mkdir()
+        (cage / "cgroup.procs").write_text("11\n")
+        orders = guard.orders(0.0, watchdog_mode="automatic", cage=str(cage))
+        self.obey(here, guard, orders._replace(lease_end=boottime()))
+        here.step()
+        assert hardware.calls == ["open /nonexistent", "timeout 1"]
+        (cage / "cgroup.procs").write_text("")
+        here.step()
+        assert hardware.calls[2:] == ["stop", "close"]
 
 
 def test_a_mistake_elsewhere_in_the_configuration_does_not_stop_it(guard: Guard) -> None:

@@ -19,9 +19,9 @@ from pgherd.model import (
     Member,
     Peer,
     Process,
-    Tags,
     View,
 )
+from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

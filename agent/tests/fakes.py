@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.tests.builders import NOW, config
@@ -158,9 +159,19 @@ class ScriptedPostgres(Postgres):
     def postmaster(self) -> Postmaster | None:
         return None
 
-    async def configure(self, config: Config, dynamic: Mapping[str, Any]) -> bool:
+    async def configure(
+        self, config: Config, dynamic: Mapping[str, Any], *, may_wait: bool = False
+    ) -> bool:
         self._note("configure", *(f"{name}={value}" for name, value in dynamic.items()))
         return True
+
+    async def set_sync_names(self, names: str) -> None:
+        self._note("set_sync_names", names)
+        self.instance = replace(self.instance, sync_names=names)
+
+    async def stop_receiving(self, within: float) -> None:
+        self._note("stop_receiving")
+        self.instance = replace(self.instance, upstream=None, receiver_status=None)
 
     async def query(self, statement: Any, parameters: Any = None) -> list[dict[str, Any]]:
         self._note("query")
@@ -173,7 +184,7 @@ class ScriptedPostgres(Postgres):
         self._note("leader_history", leader.name)
         return leader.timeline or 1, self.history
 
-    async def start_primary(self) -> None:
+    async def start_primary(self, names: str = "") -> None:
         self._note("start_primary")
 
     async def start_standby(self, leader: Member | None) -> None:
@@ -194,7 +205,7 @@ class ScriptedPostgres(Postgres):
     async def follow(self, leader: Member) -> None:
         self._note("follow", leader.name)
 
-    async def promote(self, within: float) -> None:
+    async def promote(self, names: str, within: float) -> None:
         self._note("promote")
 
     async def checkpoint(self) -> None:
@@ -229,12 +240,32 @@ class ScriptedPeers:
     """Peers that answer as they are told to."""
 
     def __init__(self) -> None:
+        self.promises: set[str] = set()
         self.answers: dict[str, Peer] = {}
         self.asked: list[set[str]] = []
 
     async def ask(self, members: Mapping[str, Member], within: float) -> dict[str, Peer]:
         self.asked.append(set(members))
         return self.answers
+
+    async def request_promises(
+        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
+    ) -> set[str]:
+        return self.promises & set(members)
+
+
+class SteadyHealth:
+    """An instance and a disk that are as they are said to be."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self.silence = 0.0
+
+    def disk(self) -> str:
+        return self.problem
+
+    def silent_seconds(self) -> float:
+        return self.silence
 
 
 class RecordingGuard:
@@ -283,8 +314,16 @@ class Rig:
         self.keeper = LeaseKeeper(
             self.etcd, self.config.timing, self.clock, directory / "lease", self.wake.set
         )
+        self.health = SteadyHealth()
         effects = Effects(
-            self.store, self.keeper, self.postgres, self.peers, self.guard, self.systemd, self.clock
+            store=self.store,
+            keeper=self.keeper,
+            postgres=self.postgres,
+            peers=self.peers,
+            guard=self.guard,
+            health=self.health,
+            systemd=self.systemd,
+            clock=self.clock,
         )
         self.loop = Loop(self.config, effects, self.wake)
 

@@ -29,7 +29,8 @@ from pgherd.api import Api, parse_bytes
 from pgherd.decide import decide
 from pgherd.errors import ListenError
 from pgherd.etcd import Put
-from pgherd.model import Instance, Tags, View
+from pgherd.model import Instance, View
+from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

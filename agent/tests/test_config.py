@@ -12,7 +12,7 @@ import yaml
 from agent.tests.builders import config, raw_config
 from pgherd.config import Fencing, KeepDiverged, Tls, load, merge, read_yaml
 from pgherd.errors import ConfigError
-from pgherd.model import Tags
+from pgherd.settings import Tags
 
 
 def write(path: Path, content: Any) -> Path:

@@ -43,7 +43,8 @@ from pgherd.actions import (
     TakeKey,
 )
 from pgherd.decide import decide
-from pgherd.model import Instance, LeaderKey, Process, Tags, View
+from pgherd.model import Instance, LeaderKey, Process, View
+from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

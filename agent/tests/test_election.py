@@ -25,9 +25,10 @@ from pgherd.actions import (
     TakeKey,
 )
 from pgherd.decide import decide
-from pgherd.model import Tags, View
+from pgherd.settings import Tags
 
 if TYPE_CHECKING:
+    from pgherd.model import View
     from collections.abc import Iterator
 
 

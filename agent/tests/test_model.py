@@ -29,12 +29,11 @@ from pgherd.model import (
     LeaderKey,
     Member,
     Process,
-    Settings,
-    Tags,
     View,
     format_lsn,
     parse_lsn,
 )
+from pgherd.settings import Settings, Tags
 
 
 class TestPositions:

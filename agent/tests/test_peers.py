@@ -13,9 +13,10 @@ from aiohttp import web
 from agent.tests.builders import config, member, primary, standby, unlocked
 from agent.tests.etcd_processes import free_ports
 from pgherd.decide import decide
-from pgherd.model import Peer, Tags
+from pgherd.model import Peer
 from pgherd.peers import HttpPeers, parse_peer
 from pgherd.published import patroni_body
+from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -129,7 +130,9 @@ class TestReading:
         tags = {"failover_priority": 3}
         seen = unlocked(instance, store_answers=can_lead, tags=Tags.parse(tags))
         body = patroni_body(config(tags=tags), seen, instance, decide(seen), 0)
-        assert parse_peer("pg1", body) == Peer("pg1", "replica", 2, 0x5000, can_lead, priority=3)
+        assert parse_peer("pg1", body) == Peer(
+            "pg1", "replica", 2, 0x5000, can_lead, priority=3, receives=True
+        )
 
     def test_a_primary_of_ours_is_understood(self) -> None:
         seen = unlocked(primary(location=0x6000))

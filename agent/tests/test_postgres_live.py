@@ -126,7 +126,7 @@ class TestTwoInstances:
             assert (replica["application_name"], replica["state"]) == ("pg2", "streaming")
 
             await first.postgres.stop(WITHIN)
-            await second.postgres.promote(WITHIN)
+            await second.postgres.promote("", WITHIN)
             promoted = await second.postgres.observe()
             assert (promoted.is_primary, promoted.timeline) == (True, 2)
             await second.postgres.checkpoint()
@@ -148,7 +148,7 @@ class TestTwoInstances:
             await first.create()
             await second.copy(first)
             await second.catches_up(await first.write("both"))
-            await second.postgres.promote(WITHIN)
+            await second.postgres.promote("", WITHIN)
             await second.postgres.checkpoint()
             await first.write("lost")
             await second.write("kept")
@@ -172,7 +172,7 @@ class TestTwoInstances:
             seen = await first.postgres.observe()
             with pytest.raises(NotAnsweringError, match="not a primary"):
                 await is_diverged(first.postgres, seen, second.member, WITHIN)
-            await second.postgres.promote(WITHIN)
+            await second.postgres.promote("", WITHIN)
             await second.write("kept")
             await first.write("lost")
             ahead = await first.postgres.observe()
@@ -198,7 +198,7 @@ class TestTwoInstances:
             await third.copy(first)
             started = (await third.postgres.observe()).started_at
             await first.postgres.stop(WITHIN)
-            await second.postgres.promote(WITHIN)
+            await second.postgres.promote("", WITHIN)
             await second.postgres.ensure_slots(["pg3"], {})
             await third.postgres.follow(second.member)
             await third.catches_up(await second.write("x"))

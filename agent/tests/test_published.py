@@ -22,8 +22,9 @@ from agent.tests.builders import (
     view,
 )
 from pgherd.decide import decide
-from pgherd.model import Instance, Tags, View
+from pgherd.model import Instance, View
 from pgherd.published import cluster_body, member_key, patroni_body, role, state
+from pgherd.settings import Tags
 
 CONFIG = config()
 PENDING = {"max_connections": {"old_value": "100", "new_value": "200"}}

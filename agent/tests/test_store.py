@@ -13,7 +13,8 @@ from agent.tests.builders import ME, SYSTEM_ID
 from agent.tests.fakes import MemoryEtcd
 from pgherd.errors import StoreUnavailableError
 from pgherd.etcd import Delete, Etcd, KeyValue, Put
-from pgherd.model import Cluster, LeaderKey
+from pgherd.model import Cluster, LeaderKey, SyncKey
+from pgherd.quorum import Electing
 from pgherd.store import Store, dump, parse_cluster
 
 BASE = "/service/demo/"
@@ -81,9 +82,9 @@ class TestTheLeaderKey:
         old, lease = await lead(store)
         await etcd.lease_revoke(lease)
         new, _ = await lead(rival)
-        assert not await store.release_leader(old)
+        assert not await store.release_leader(old, {})
         assert (await store.load()).leader == new
-        assert await rival.release_leader(new)
+        assert await rival.release_leader(new, {})
         assert (await store.load()).leader is None
 
     async def test_it_moves_to_another_lease_and_stays_the_same_key(
@@ -322,7 +323,9 @@ class TestReading:
         assert cluster.optime == 67395656
         assert cluster.status["slots"] == {"pg1": 1}
         assert cluster.history == (tuple(history[0]),)
-        assert cluster.sync["sync_standby"] == "pg1"
+        assert cluster.sync == SyncKey(
+            "pg2", Electing(frozenset({"pg1"}), 0), cluster.sync_revision
+        )
 
     def test_an_old_patronis_optime_is_read(self) -> None:
         """The key `optime/leader`, from before `status`."""

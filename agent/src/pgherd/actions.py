@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from pgherd.model import Member
+from pgherd.model import Member, SyncKey
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,12 @@ class Clone:
 
 @dataclass(frozen=True)
 class StartPrimary:
-    """Start the crashed instance again as the primary it was, on the same timeline."""
+    """Start the crashed instance again as the primary it was, on the same timeline.
+
+    :param names: `synchronous_standby_names` to start with.
+    """
+
+    names: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,17 +49,46 @@ class Follow:
 
 @dataclass(frozen=True)
 class TakeKey:
-    """Create the leader key, if nobody has created it meanwhile."""
+    """Create the leader key, if nobody has created it and `/sync` is what we judged by.
+
+    :param sync: what `/sync` becomes in the same transaction; None leaves it as it is.
+    """
+
+    sync: SyncKey | None = None
 
 
 @dataclass(frozen=True)
 class ReleaseKey:
-    """Delete the leader key we hold."""
+    """Delete the leader key we hold, and let the others elect without us for a while."""
 
 
 @dataclass(frozen=True)
 class Promote:
-    """Promote the running standby."""
+    """Promote the running standby.
+
+    :param names: `synchronous_standby_names` from its first commit on.
+    """
+
+    names: str = ""
+
+
+@dataclass(frozen=True)
+class StopReceiving:
+    """Stream from nobody: what this standby has is what it votes with."""
+
+
+@dataclass(frozen=True)
+class WriteSync:
+    """Write `/sync` as leader; None deletes it."""
+
+    sync: SyncKey | None
+
+
+@dataclass(frozen=True)
+class SetSyncNames:
+    """Have commits wait for other standbys."""
+
+    names: str
 
 
 @dataclass(frozen=True)
@@ -88,4 +122,5 @@ class Refuse:
 Action = (
     Bootstrap | Clone | StartPrimary | StartStandby | Rejoin | Follow | TakeKey | ReleaseKey
     | Promote | Lead | KeepSlots | Demote | StopAndLeave | Refuse
+    | StopReceiving | WriteSync | SetSyncNames
 )  # fmt: skip

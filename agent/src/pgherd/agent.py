@@ -17,6 +17,7 @@ from pgherd.errors import ConfigError, ForeignDataError, ListenError
 from pgherd.etcd import Etcd
 from pgherd.guard import DoubleGuard, InProcessGuard
 from pgherd.guard_client import RemoteGuard
+from pgherd.health import Health
 from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
 from pgherd.notify import Notifier
@@ -75,6 +76,7 @@ class Agent:
         postgres = Postgres(config, self._wake.set, cage)
         self._guard = InProcessGuard(boottime, postgres.kill)
         self._guard_process = RemoteGuard(config, cage.path, boottime)
+        self._health = Health(config, postgres.local_conninfo(), boottime)
         lease_file = config.runtime_dir / f"{config.scope}.lease"
         self._keeper = LeaseKeeper(self._etcd, config.timing, boottime, lease_file, self._wake.set)
         effects = Effects(
@@ -83,6 +85,7 @@ class Agent:
             postgres=postgres,
             peers=self._peers,
             guard=DoubleGuard(self._guard, self._guard_process),
+            health=self._health,
             systemd=self._systemd,
             clock=boottime,
         )
@@ -106,6 +109,7 @@ class Agent:
                 self._keeper.run(),
                 self._guard.run(),
                 self._guard_process.run(),
+                self._health.run(),
                 self._systemd.run(),
             )
         finally:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The REST API: Patroni's paths, codes and bodies (release 4.1), read-only in this release.
+"""The REST API: Patroni's paths, codes and bodies (release 4.1).
+
+All of it is read-only but for `POST /failsafe`, by which leaders ask members for a promise.
 
 Health checks answer from the loop's last view, with the lease checked at the very moment of the
 answer; they cost no query. `GET /patroni` asks PostgreSQL, since an election is decided on it.
@@ -10,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from pgherd.errors import ListenError, StoreError
-from pgherd.published import cluster_body, patroni_body
+from pgherd.published import cluster_body, patroni_body, standby_role
 from pgherd.store import dump
 
 if TYPE_CHECKING:
@@ -49,9 +52,10 @@ class Health:
         Patroni answers 200 as soon as it holds the key, while PostgreSQL may still be starting
         (its issue 2756); we say so only when a write can succeed.
         """
-        lease = self._view.lease
-        good = lease is not None and self._now < lease.valid_until
-        return good and self._view.holds_key and self._instance.is_primary
+        view, lease = self._view, self._view.lease
+        good = lease is not None and self._now < lease.valid_until and view.holds_key
+        promised = self._now < view.failsafe_until and view.leads_by_promise
+        return (good or promised) and self._instance.is_primary
 
     @property
     def is_replica(self) -> bool:
@@ -59,6 +63,20 @@ class Health:
         # Who holds the key is about to be promoted, or is being so.
         serves = instance.is_standby and not view.holds_key and not view.tags.noloadbalance
         return serves and self._lag_is_fine() and self._tags_match()
+
+    @property
+    def role(self) -> str:
+        """Which kind of standby this is: replica, sync_standby or quorum_standby."""
+        cluster = self._view.cluster
+        return standby_role(cluster, self._view.me) if cluster else "replica"
+
+    @property
+    def is_sync(self) -> bool:
+        return self.is_replica and self.role == "sync_standby"
+
+    @property
+    def is_quorum(self) -> bool:
+        return self.is_replica and self.role == "quorum_standby"
 
     def _lag_is_fine(self) -> bool:
         limit = parse_bytes(self._query["lag"]) if "lag" in self._query else None
@@ -102,14 +120,13 @@ CHECKS: Final[tuple[tuple[str, Callable[[Health], bool]], ...]] = (
     ("primary", lambda health: health.leads),
     ("read-write", lambda health: health.leads),
     ("replica", lambda health: health.is_replica),
-    ("read-only-sync", lambda health: health.leads),
-    ("read-only-quorum", lambda health: health.leads),
+    ("read-only-sync", lambda health: health.leads or health.is_sync),
+    ("read-only-quorum", lambda health: health.leads or health.is_quorum),
     ("read-only", lambda health: health.leads or health.is_replica),
     ("health", lambda health: health._instance.is_running),
-    # Without synchronous replication every replica is an asynchronous one.
-    ("async", lambda health: health.is_replica),
-    ("sync", lambda health: False),
-    ("quorum", lambda health: False),
+    ("async", lambda health: health.is_replica and health.role == "replica"),
+    ("sync", lambda health: health.is_sync),
+    ("quorum", lambda health: health.is_quorum),
 )
 
 
@@ -118,6 +135,17 @@ def find_check(path: str) -> Callable[[Health], bool] | None:
     if path.strip("/") == "":
         return lambda health: health.leads
     return next((check for word, check in CHECKS if word in path), None)
+
+
+async def comes_from(remote: str | None, host: str | None) -> bool:
+    """Tell whether the address *remote* is one of *host*'s."""
+    if not remote or not host:
+        return False
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError:
+        return False
+    return remote in {address[4][0] for address in found}
 
 
 class Api:
@@ -176,6 +204,8 @@ class Api:
         # Patroni takes HEAD of a page for a health check and says 503; probes mean the page.
         if request.method in ("GET", "HEAD") and page is not None:
             return await page(request)
+        if request.method == "POST" and path == "/failsafe":
+            return await self._promise(request)
         if request.method in ("GET", "HEAD", "OPTIONS"):
             return await self._health(request, path)
         return web.Response(status=501, text="Unsupported method", content_type="text/html")
@@ -221,7 +251,27 @@ class Api:
         return self._json(cluster.config)
 
     async def _failsafe(self, request: web.Request) -> web.Response:
-        return web.Response(status=502, text="Failsafe mode is not enabled.")
+        cluster = self._loop.view.cluster
+        if cluster is None or not cluster.settings.failsafe_mode:
+            return web.Response(status=502, text="Failsafe mode is not enabled.")
+        return self._json(cluster.failsafe)
+
+    async def _promise(self, request: web.Request) -> web.Response:
+        """Answer a leader that etcd does not hear.
+
+        Only the host that the cluster knows under that leader's name is listened to.
+        """
+        try:
+            leader = str((await request.json())["name"])
+        except (ValueError, KeyError, TypeError):
+            return web.Response(status=400, text="a JSON object with `name` is wanted")
+        view = self._loop.view
+        url = view.cluster.failsafe.get(leader, "") if view.cluster else ""
+        if not await comes_from(request.remote, urlsplit(url).hostname):
+            return web.Response(status=403, text=f"{request.remote} is not {leader}")
+        status, text = self._loop.failsafe.promise(view, leader)
+        headers = {"lsn": str(view.instance.position)} if status == 200 else {}
+        return web.Response(status=status, text=text, headers=headers)
 
     async def _liveness(self, request: web.Request) -> web.Response:
         """200 while the loop makes its rounds; systemd's watchdog ends one that does not."""

@@ -8,11 +8,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from pgherd.errors import PostgresError, StoreError
-from pgherd.model import Member, Settings
+from pgherd.settings import Settings
 
 if TYPE_CHECKING:
     from pgherd.config import Config
     from pgherd.lease import LeaseKeeper
+    from pgherd.model import Member
     from pgherd.postgres import Postgres
     from pgherd.store import Store
 

@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from pgherd.errors import ConfigError
-from pgherd.model import Tags
 from pgherd.schema import check
+from pgherd.settings import Tags
 
 
 @dataclass(frozen=True)

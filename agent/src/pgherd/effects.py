@@ -19,6 +19,21 @@ class Peers(Protocol):
     async def ask(self, members: Mapping[str, Member], within: float) -> dict[str, Peer]:
         """Return the answers that came within *within* seconds, by member name."""
 
+    async def request_promises(
+        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
+    ) -> set[str]:
+        """Return who promised within *within* seconds to elect nobody else (`POST /failsafe`)."""
+
+
+class Health(Protocol):
+    """Knows how the instance and its disk are, without being asked to wait."""
+
+    def disk(self) -> str:
+        """Return what is wrong with the data disk, empty when nothing is."""
+
+    def silent_seconds(self) -> float:
+        """Return for how long PostgreSQL has owed an answer to a new connection."""
+
 
 class Guard(Protocol):
     """Kills PostgreSQL when the lease's deadline passes while it is a primary."""

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from pgherd.config import Config
 
 REQUEST_SECONDS: Final = 3.0
+ROLES: Final = {
+    "leader": "Leader",
+    "sync_standby": "Sync Standby",
+    "quorum_standby": "Quorum Standby",
+}
 STATE_COLOURS: Final = {"running": "green", "streaming": "green"}
 
 
@@ -108,7 +113,7 @@ def _row(member: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> l
     row = [
         Text(str(member.get("name")) + mark, style="bold" if leads else ""),
         Text(f"{member.get('host')}:{member.get('port')}"),
-        Text("Leader" if leads else "Replica", style="bold cyan" if leads else ""),
+        Text(ROLES.get(str(member.get("role")), "Replica"), style="bold cyan" if leads else ""),
         Text(state, style=STATE_COLOURS.get(state, "red")),
         Text(str(member.get("timeline", ""))),
         Text("" if leads else _size(member.get("lag"))),

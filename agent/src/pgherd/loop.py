@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pgherd.actions import (
@@ -22,25 +22,31 @@ from pgherd.actions import (
     Refuse,
     Rejoin,
     ReleaseKey,
+    SetSyncNames,
     StartPrimary,
     StartStandby,
     StopAndLeave,
+    StopReceiving,
     TakeKey,
+    WriteSync,
 )
 from pgherd.births import bootstrap, clone
 from pgherd.decide import Decision, decide
 from pgherd.errors import ForeignDataError, PostgresError, StoreError
-from pgherd.model import Cluster, Instance, Member, Peer, Process, View
+from pgherd.failsafe import Failsafe
+from pgherd.leadership import Leadership
+from pgherd.model import Cluster, Instance, Member, Peer, View
 from pgherd.operations import Operations
 from pgherd.published import member_key
 from pgherd.rejoin import is_diverged, rejoin
+from pgherd.tracking import Tracker
 from pgherd.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from pgherd.config import Config
-    from pgherd.effects import Clock, Guard, Peers, Systemd
+    from pgherd.effects import Clock, Guard, Health, Peers, Systemd
     from pgherd.lease import LeaseKeeper
     from pgherd.postgres import Postgres
     from pgherd.store import Store
@@ -50,11 +56,18 @@ log = logging.getLogger(__name__)
 # Rules in which nothing is expected to happen soon; in all others the loop looks more often.
 STEADY = frozenset({"lead", "stream"})
 BUSY_INTERVAL_SECONDS = 0.3
+# The peers cast their votes within milliseconds of each other: who lacks some asks again soon.
+VOTING_INTERVAL_SECONDS = 0.05
+VOTING = frozenset({"votes_missing", "stop_receiving"})
 # Keys whose change matters to every member at once.
 URGENT_KEYS = frozenset({"leader", "initialize", "config", "failover", "sync"})
 # Below the unit's TimeoutStopSec (300 s), so that an immediate stop still has its turn.
 STOP_SECONDS = 240.0
-PROMOTE_SECONDS = 60.0
+
+
+def stall_seconds(config: Config) -> float:
+    """Return after how many seconds a standby that does not move is not waited for any more."""
+    return max(1.0, config.timing.lease_ttl / 2)
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,7 @@ class Effects:
     postgres: Postgres
     peers: Peers
     guard: Guard
+    health: Health
     systemd: Systemd
     clock: Clock
 
@@ -87,12 +101,12 @@ class Loop:
         self.failure: Exception | None = None
         self.operations = Operations(effects.clock, wake.set)
         self.upkeep = Upkeep(config, effects.store, effects.postgres, effects.clock)
+        self.tracker = Tracker(stall_seconds(config))
+        self.leadership = Leadership(config, effects, self.tracker, wake.set)
+        self.failsafe = Failsafe(config, effects.peers, effects.clock)
         self._dynamic: object = None
         self._store_answered = True
         self._guarding = False
-        self._unlocked_since: float | None = None
-        self._starting_since: float | None = None
-        self._start_failures = 0
         self._checkpoint: asyncio.Task[None] | None = None
         effects.keeper.on_renewal(self._extend_guard)
 
@@ -126,6 +140,8 @@ class Loop:
         interval = self.config.timing.loop_interval
         pause = interval if self._is_steady() else min(interval, BUSY_INTERVAL_SECONDS)
         view = self.view
+        if self.decision is not None and self.decision.rule.name in VOTING and view.peers:
+            pause = VOTING_INTERVAL_SECONDS
         if view.instance.may_write and view.has_lease and view.lease is not None:
             # Be there when the lease ends, not a loop later; once it has ended that is decided.
             pause = min(pause, max(0.0, view.lease.valid_until - self.effects.clock()))
@@ -157,13 +173,15 @@ class Loop:
         answers = cluster is not None
         cluster = cluster or self.view.cluster
         now = self.effects.clock()
-        self._track(cluster, answers, instance, now)
+        instance = replace(instance, disk=self.effects.health.disk())
+        self.tracker.look(cluster, instance, now, answers=answers, busy=operation is not None)
+        if instance.is_running:
+            self.effects.postgres.adopt(instance)
         if cluster is not None and answers:
             await self._apply_dynamic(cluster, instance)
-        peers: dict[str, Peer] = {}
-        if answers and cluster is not None and cluster.leader is None and instance.is_running:
-            others = {name: m for name, m in cluster.members.items() if name != self.config.name}
-            peers = await self.effects.peers.ask(others, self.config.timing.peer_timeout)
+        peers, reach = await self._ask_peers(cluster, instance, answers=answers)
+        if not answers and instance.may_write:
+            await self.failsafe.ask(cluster)
         view = View(
             now=self.effects.clock(),
             me=self.config.name,
@@ -173,15 +191,39 @@ class Loop:
             store_answers=answers,
             lease=self.effects.keeper.lease,
             peers=peers,
-            unlocked_since=self._unlocked_since,
             operation=operation,
-            starting_since=self._starting_since,
-            start_failures=self._start_failures,
             diverged=await self._diverged(cluster, instance),
             stopping=self.stopping,
+            silent_seconds=self.effects.health.silent_seconds(),
+            hang_timeout=self.config.timing.hang_timeout,
+            failsafe_until=self.failsafe.until,
+            promised_to=self.failsafe.promised_to(now),
+            watchdog_missing=self._watchdog_missing(),
+            guarded=self.effects.guard.state.connected,
+            reach=reach,
         )
+        view = self.tracker.complete(view)
         self._set_guard(view)
         return view
+
+    async def _ask_peers(
+        self, cluster: Cluster | None, instance: Instance, *, answers: bool
+    ) -> tuple[dict[str, Peer], frozenset[str] | None]:
+        """Ask the peers when an election is on, or when the leader asks whom we reach."""
+        if cluster is None or not answers:
+            return {}, None
+        others = {name: m for name, m in cluster.members.items() if name != self.config.name}
+        within = self.config.timing.peer_timeout
+        if cluster.leader is None:
+            asks = instance.is_running
+            return (await self.effects.peers.ask(others, within) if asks else {}), None
+        if cluster.sync is None or not cluster.sync.isolated or instance.may_write:
+            return {}, None
+        return {}, frozenset(await self.effects.peers.ask(others, within))
+
+    def _watchdog_missing(self) -> bool:
+        wanted = self.config.watchdog.mode == "required"
+        return wanted and self.effects.guard.state.watchdog == "unavailable"
 
     async def _load(self) -> Cluster | None:
         try:
@@ -197,31 +239,20 @@ class Loop:
         self.dcs_last_seen = int(time.time())
         return cluster
 
-    def _track(
-        self, cluster: Cluster | None, answers: bool, instance: Instance, now: float
-    ) -> None:
-        """Keep what one look cannot tell: since when, and how often."""
-        unlocked = answers and cluster is not None and cluster.leader is None
-        self._unlocked_since = (self._unlocked_since or now) if unlocked else None
-        was_starting = self._starting_since is not None
-        is_starting = instance.process is Process.STARTING
-        self._starting_since = (self._starting_since or now) if is_starting else None
-        if instance.is_running:
-            self._start_failures = 0
-            self.effects.postgres.adopt_upstream(instance.upstream)
-        elif was_starting and not is_starting and self.operations.current is None:
-            self._start_failures += 1
-
     async def _apply_dynamic(self, cluster: Cluster, instance: Instance) -> None:
-        parameters = cluster.settings.parameters
+        settings = cluster.settings
+        may_wait = settings.synchronous_mode != "off"
+        wanted = (settings.parameters, may_wait)
         is_foreign = cluster.initialize and instance.system_id not in (None, cluster.initialize)
-        if self._dynamic != parameters and not is_foreign and self.operations.current is None:
+        if self._dynamic != wanted and not is_foreign and self.operations.current is None:
             try:
-                await self.effects.postgres.configure(self.config, parameters)
+                await self.effects.postgres.configure(
+                    self.config, settings.parameters, may_wait=may_wait
+                )
             except OSError as error:
                 log.error("PostgreSQL's configuration could not be written: %s", error)
             else:
-                self._dynamic = parameters
+                self._dynamic = wanted
 
     async def _diverged(self, cluster: Cluster | None, instance: Instance) -> bool:
         leader = cluster.leader_member if cluster else None
@@ -245,6 +276,8 @@ class Loop:
             # Without a lease the deadline of the last one stands.
             if view.lease is not None:
                 self._extend_guard(view.lease.valid_until)
+            if view.leads_by_promise:
+                self._extend_guard(view.failsafe_until)
         else:
             self.effects.guard.disarm()
             self._guarding = False
@@ -260,26 +293,34 @@ class Loop:
         """Carry out one action; long ones begin and go on beside the loop."""
         postgres, begin = self.effects.postgres, self.operations.begin
         match action:
-            case TakeKey():
-                await self._take_key()
-            case Promote():
-                begin("promote", self._promote(view))
+            case TakeKey(sync):
+                await self.leadership.take_key(view, sync)
+            case StopReceiving():
+                await self._stop_receiving()
+            case WriteSync(sync):
+                await self.leadership.write_sync(view, sync)
+            case SetSyncNames(names):
+                log.info("commits wait for: %s", names or "nobody")
+                await postgres.set_sync_names(names)
+                self.wake.set()
+            case Promote(names):
+                begin("promote", self.leadership.promote(view, names))
             case Follow(leader):
                 log.info("following %s", leader.name)
                 await postgres.follow(leader)
             case Lead():
                 self._settle_timeline(view)
-                await self._renew_ttl(view)
+                await self.leadership.renew_ttl(view)
                 await self.upkeep.lead(view)
             case KeepSlots():
-                await self._renew_ttl(view)
+                await self.leadership.renew_ttl(view)
                 await self.upkeep.keep_standby_slots(view)
             case Demote():
                 await self.operations.cancel()
                 await postgres.stop_now()
                 self.wake.set()
-            case StartPrimary():
-                begin("start primary", self._start(postgres.start_primary()))
+            case StartPrimary(names):
+                begin("start primary", self._start(postgres.start_primary(names)))
             case StartStandby():
                 begin("start standby", self._start(postgres.start_standby(None)))
             case Rejoin(leader):
@@ -290,52 +331,36 @@ class Loop:
                 begin("bootstrap", bootstrap(self.config, self.effects.store,
                                              self.effects.keeper, postgres))  # fmt: skip
             case ReleaseKey():
-                await self._release_key(view)
+                await self.leadership.release_key(view)
             case StopAndLeave():
-                begin("stop", self._stop_and_leave())
+                begin("stop", self._stop_and_leave(view))
             case Refuse(found, expected):
                 data_dir = str(postgres.data_dir)
                 self.failure = ForeignDataError(data_dir, found, expected, self.config.scope)
                 self.finished.set()
 
-    async def _take_key(self) -> None:
-        lease = self.effects.keeper.lease
-        if lease is None:
-            return
+    async def _stop_receiving(self) -> None:
         try:
-            if await self.effects.store.take_leader(lease.id):
-                log.info("the leader key is ours")
-        except StoreError as error:
-            log.warning("the leader key could not be taken: %s", error)
-        self.wake.set()
+            await self.effects.postgres.stop_receiving(self.config.timing.peer_timeout)
+        except PostgresError as error:
+            log.warning("this standby cannot vote yet: %s", error)
+        else:
+            self.wake.set()
 
     async def _start(self, starting: Coroutine[None, None, None]) -> None:
         try:
             await starting
         except PostgresError:
-            self._start_failures += 1
+            self.tracker.start_failures += 1
             raise
-
-    async def _promote(self, view: View) -> None:
-        keeper = self.effects.keeper
-        if keeper.lease is None or self.effects.clock() >= keeper.lease.valid_until:
-            return
-        await self.effects.postgres.promote(PROMOTE_SECONDS)
-        log.info("promoted; timeline %s ended", view.instance.timeline)
 
     async def _rejoin(self, leader: Member, view: View) -> None:
         use_rewind = view.settings.use_pg_rewind
         await rejoin(self.effects.postgres, leader, use_rewind, STOP_SECONDS)
 
-    async def _release_key(self, view: View) -> None:
-        if view.leader is not None and view.holds_key:
-            with contextlib.suppress(StoreError):
-                await self.effects.store.release_leader(view.leader)
-                log.warning("the leader key was given up")
-        self.wake.set()
-
-    async def _stop_and_leave(self) -> None:
+    async def _stop_and_leave(self, view: View) -> None:
         await self.effects.postgres.stop(STOP_SECONDS)
+        await self.leadership.release_key(view)
         try:
             await self.effects.keeper.revoke()
         except StoreError as error:
@@ -355,24 +380,6 @@ class Loop:
         finally:
             self._checkpoint = None
             self.wake.set()
-
-    async def _renew_ttl(self, view: View) -> None:
-        """Move to a lease of the configured length after the configuration has changed."""
-        keeper, store = self.effects.keeper, self.effects.store
-        if not keeper.needs_other_ttl or not view.store_answers:
-            return
-        try:
-            new = await keeper.grant_other()
-            held = view.leader if view.holds_key else None
-            if held is not None and not await store.move_leader(held, new.id):
-                return
-            old = keeper.switch(new)
-            await store.publish(member_key(self.config, view), new.id)
-            if old is not None:
-                await store.etcd.lease_revoke(old.id)
-        except StoreError as error:
-            log.warning("the lease could not be exchanged: %s", error)
-        self.wake.set()
 
     async def _publish(self, view: View) -> None:
         lease = self.effects.keeper.lease
@@ -431,5 +438,8 @@ class Loop:
             timeout=config.timing.etcd_timeout,
             hedge_delay=config.timing.hedge_delay,
         )
+        self.failsafe.reconfigure(config)
+        self.leadership.reconfigure(config)
+        self.tracker.stall_seconds = stall_seconds(config)
         self._dynamic = None
         self.wake.set()

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.decide import RULES
-from pgherd.published import state
+from pgherd.published import standby_role, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,8 +87,9 @@ class Collector:
         yield "patroni_primary", "PostgreSQL is a primary.", float(instance.is_primary)
         yield "patroni_standby_leader", "Leader of a standby cluster.", 0.0
         yield "patroni_replica", "PostgreSQL is a standby.", float(instance.is_standby)
-        yield "patroni_sync_standby", "Synchronous standby.", 0.0
-        yield "patroni_quorum_standby", "Standby of the quorum.", 0.0
+        part = standby_role(view.cluster, view.me) if view.cluster and instance.is_standby else ""
+        yield "patroni_sync_standby", "Synchronous standby.", float(part == "sync_standby")
+        yield "patroni_quorum_standby", "Standby of the quorum.", float(part == "quorum_standby")
         yield (
             "patroni_xlog_replayed_timestamp",
             "Commit time of the last transaction replayed, seconds since the epoch.",
@@ -108,7 +109,8 @@ class Collector:
         )
         unlocked = view.cluster is not None and view.leader is None
         yield "patroni_cluster_unlocked", "Nobody holds the leader key.", float(unlocked)
-        yield "patroni_failsafe_mode_is_active", "Failsafe mode is active.", 0.0
+        failsafe = view.leads_by_promise and not view.store_answers
+        yield "patroni_failsafe_mode_is_active", "Failsafe mode is active.", float(failsafe)
         yield "patroni_postgres_timeline", "Timeline.", float(instance.timeline or 0)
         yield (
             "patroni_dcs_last_seen",
@@ -120,6 +122,10 @@ class Collector:
         yield "patroni_is_paused", "Automatic failover is paused.", float(view.settings.pause)
         yield "patroni_postgres_state", "Patroni's number of the state.", STATES.get(word, -1)
         remaining = view.lease.valid_until - self._loop.effects.clock() if view.lease else 0.0
+        yield "pgherd_guarded", "The guard process has its orders.", float(view.guarded)
+        yield "pgherd_disk_well", "The data disk takes writes.", float(not instance.disk)
+        waits = len(instance.acknowledging.standbys) if instance.is_primary else 0
+        yield "pgherd_sync_standbys", "Standbys whose acknowledgement counts.", float(waits)
         yield "pgherd_lease_remaining_seconds", "How long our lease is good for.", remaining
 
     def _counters(self) -> Iterator[tuple[str, str, float]]:

@@ -9,6 +9,9 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
+from pgherd.quorum import Acknowledging, Electing, parse_names
+from pgherd.settings import Settings, Tags, whole
+
 
 def parse_lsn(text: str) -> int:
     """Return the byte position that *text* (``X/Y`` in hexadecimal) names.
@@ -26,60 +29,11 @@ def format_lsn(position: int) -> str:
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
-def _whole(value: Any) -> int | None:
-    # What one member wrote into its key must not end the agents of the others.
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return None
-
-
 def _lsn(value: Any) -> int | None:
     try:
         return parse_lsn(str(value))
     except ValueError:
         return None
-
-
-@dataclass(frozen=True)
-class Tags:
-    """What an operator says about one member (Patroni's tags)."""
-
-    nofailover: bool = False
-    failover_priority: int = 1
-    noloadbalance: bool = False
-    clonefrom: bool = False
-    other: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, raw: Mapping[str, Any]) -> Tags:
-        """Read the mapping of a configuration file or of a member key; unknown tags are kept.
-
-        A priority that is no number counts as not given.
-        """
-        known = {"nofailover", "failover_priority", "noloadbalance", "clonefrom"}
-        priority = _whole(raw.get("failover_priority"))
-        priority = 1 if priority is None else priority
-        return cls(
-            nofailover=bool(raw.get("nofailover", priority <= 0)),
-            failover_priority=priority,
-            noloadbalance=bool(raw.get("noloadbalance", False)),
-            clonefrom=bool(raw.get("clonefrom", False)),
-            other={key: value for key, value in raw.items() if key not in known},
-        )
-
-    def published(self) -> dict[str, Any]:
-        """Return the tags as Patroni publishes them: false well-known ones are left out."""
-        flags = {
-            "nofailover": self.nofailover,
-            "noloadbalance": self.noloadbalance,
-            "clonefrom": self.clonefrom,
-        }
-        tags: dict[str, Any] = dict(self.other)
-        tags.update({name: True for name, is_set in flags.items() if is_set})
-        if self.failover_priority != 1:
-            tags["failover_priority"] = self.failover_priority
-        return tags
 
 
 @dataclass(frozen=True)
@@ -122,6 +76,17 @@ class Member:
         return self.state == "running"
 
     @property
+    def ours(self) -> Mapping[str, Any]:
+        """What only pgherd publishes."""
+        extra = self.data.get("pgherd")
+        return extra if isinstance(extra, Mapping) else {}
+
+    @property
+    def could_lead(self) -> bool:
+        """Whether it would stand for election if there were one now."""
+        return self.is_running and not self.tags.nofailover and self.ours.get("unfit") is not True
+
+    @property
     def is_settled_primary(self) -> bool:
         """A running primary whose control file names its timeline: pg_rewind may read it (R26)."""
         checkpointed = self.data.get("checkpoint_after_promote") is not False
@@ -129,13 +94,13 @@ class Member:
 
     @property
     def timeline(self) -> int | None:
-        return _whole(self.data.get("timeline"))
+        return whole(self.data.get("timeline"))
 
     @property
     def position(self) -> int | None:
         """The furthest WAL position the member last published, in bytes."""
         known = [_lsn(self.data.get(key)) for key in ("receive_lsn", "replay_lsn")]
-        known.append(_whole(self.data.get("xlog_location")))
+        known.append(whole(self.data.get("xlog_location")))
         return max((position for position in known if position is not None), default=None)
 
     @property
@@ -154,6 +119,47 @@ class LeaderKey:
 
 
 @dataclass(frozen=True)
+class SyncKey:
+    """The ``sync`` key: who may lead without losing an acknowledged commit (see `quorum`).
+
+    :param leader: the leader that wrote it; it counts as one of the electorate.
+    :param revision: etcd's mod revision of the key, 0 for one not written yet.
+    :param isolated: the leader has lost its standbys and asks them whom they reach.
+    """
+
+    leader: str
+    electing: Electing = field(default_factory=Electing)
+    revision: int = 0
+    isolated: bool = False
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], revision: int) -> SyncKey | None:
+        """Read the key's mapping; None when nobody is named in it."""
+        leader = raw.get("leader")
+        if not leader:
+            return None
+        voters = frozenset(name for name in str(raw.get("sync_standby") or "").split(",") if name)
+        electing = Electing(voters, max(0, whole(raw.get("quorum")) or 0))
+        return cls(str(leader), electing, revision, raw.get("isolated") is True)
+
+    def published(self) -> dict[str, Any]:
+        """Return the mapping as Patroni writes it."""
+        voters = ",".join(sorted(self.electing.voters)) or None
+        data: dict[str, Any] = {
+            "leader": self.leader,
+            "sync_standby": voters,
+            "quorum": self.electing.quorum,
+        }
+        if self.isolated:
+            data["isolated"] = True
+        return data
+
+    @property
+    def electorate(self) -> frozenset[str]:
+        return self.electing.voters | {self.leader}
+
+
+@dataclass(frozen=True)
 class Cluster:
     """One linearizable read of everything etcd holds about the cluster."""
 
@@ -166,7 +172,9 @@ class Cluster:
     history: tuple[tuple[Any, ...], ...] = ()
     optime: int = 0
     status: Mapping[str, Any] = field(default_factory=dict)
-    sync: Mapping[str, Any] = field(default_factory=dict)
+    sync: SyncKey | None = None
+    sync_revision: int = 0
+    failsafe: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def leader_member(self) -> Member | None:
@@ -176,42 +184,6 @@ class Cluster:
     @property
     def settings(self) -> Settings:
         return Settings.parse(self.config or {})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The dynamic configuration, as far as decisions need it (names and defaults of Patroni)."""
-
-    maximum_lag_on_failover: int = 1048576
-    check_timeline: bool = False
-    primary_start_timeout: float = 300
-    member_slots_ttl: float = 1800
-    pause: bool = False
-    use_pg_rewind: bool = True
-    use_slots: bool = True
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, raw: Mapping[str, Any]) -> Settings:
-        """Read what ``/config`` holds; a value of the wrong type counts as not given."""
-        postgresql = raw.get("postgresql")
-        postgresql = postgresql if isinstance(postgresql, Mapping) else {}
-        parameters = postgresql.get("parameters")
-        return cls(
-            maximum_lag_on_failover=int(_number(raw, "maximum_lag_on_failover", 1048576)),
-            check_timeline=raw.get("check_timeline") is True,
-            primary_start_timeout=_number(raw, "primary_start_timeout", 300),
-            member_slots_ttl=_number(raw, "member_slots_ttl", 1800),
-            pause=raw.get("pause") is True,
-            use_pg_rewind=postgresql.get("use_pg_rewind", True) is True,
-            use_slots=postgresql.get("use_slots", True) is True,
-            parameters=parameters if isinstance(parameters, Mapping) else {},
-        )
-
-
-def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
-    value = raw.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
 
 
 @dataclass(frozen=True)
@@ -260,6 +232,11 @@ class Instance:
 
     Positions are bytes of WAL: *location* is what a primary has flushed, *received* what a standby
     has flushed, *replayed* what it has applied. Values that are not known are None.
+
+    :param sync_names: `synchronous_standby_names` in force.
+    :param checkpointer_idle: the checkpointer is between two pieces of work, so it has read the
+        configuration; until then a primary that had no such names acknowledges without waiting.
+    :param disk: what is wrong with the disk under the data, empty when it is well.
     """
 
     process: Process = Process.STOPPED
@@ -282,6 +259,9 @@ class Instance:
     replication: tuple[Mapping[str, Any], ...] = ()
     slots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pending_restart: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    sync_names: str = ""
+    checkpointer_idle: bool = True
+    disk: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -314,6 +294,11 @@ class Instance:
         return self.is_primary and self.checkpoint_timeline != self.timeline
 
     @property
+    def acknowledging(self) -> Acknowledging:
+        """Whose acknowledgement a commit waits for, as the instance has it in force."""
+        return parse_names(self.sync_names)
+
+    @property
     def position(self) -> int:
         """How much WAL this instance holds for certain; 0 when it cannot say."""
         return max(self.location or 0, self.received or 0, self.replayed or 0)
@@ -321,7 +306,11 @@ class Instance:
 
 @dataclass(frozen=True)
 class Peer:
-    """What a peer's REST API answered just now."""
+    """What a peer's REST API answered just now.
+
+    :param promised_to: the leader it has promised, in failsafe mode, to elect nobody against.
+    :param receives: it streams from somebody, or tries to.
+    """
 
     name: str
     role: str
@@ -329,6 +318,18 @@ class Peer:
     position: int
     can_lead: bool
     priority: int = 1
+    promised_to: str | None = None
+    receives: bool = False
+
+    @property
+    def votes(self) -> bool:
+        """Whether its position is final: PostgreSQL runs and streams from nobody."""
+        return bool(self.role) and not self.receives and self.position > 0
+
+    @property
+    def history(self) -> tuple[int, int]:
+        """What makes one candidate better than another: timeline, then flushed position."""
+        return (self.timeline or 0, self.position)
 
     @property
     def is_primary(self) -> bool:
@@ -350,6 +351,17 @@ class View:
     :param start_failures: consecutive starts that never answered.
     :param diverged: our WAL left the leader's history before the point we have reached.
     :param stopping: the agent was asked to stop, PostgreSQL with it.
+    :param settled: the acknowledgement setting in force is settled (see `quorum`).
+    :param alone_since: since when this primary has had no standby that could acknowledge.
+    :param promoted_at: when this primary was first seen as one.
+    :param stalled: standbys that stream and have not moved for too long while there is WAL to send.
+    :param held_back_until: having given the key up for a fault of ours, we let others go first.
+    :param silent_seconds: for how long PostgreSQL has answered no new connection.
+    :param failsafe_until: until when a majority of the members has promised to elect nobody else.
+    :param promised_to: the leader we have given such a promise that is still good.
+    :param watchdog_missing: the configuration wants a watchdog device and there is none.
+    :param guarded: the guard process has our orders.
+    :param reach: peers we reach, asked because the leader has lost its standbys.
     """
 
     now: float
@@ -367,6 +379,18 @@ class View:
     diverged: bool = False
     stopping: bool = False
     tie_grace: float = 2.0
+    settled: bool = False
+    alone_since: float | None = None
+    promoted_at: float | None = None
+    stalled: frozenset[str] = frozenset()
+    held_back_until: float = 0.0
+    silent_seconds: float = 0.0
+    hang_timeout: float = 10.0
+    failsafe_until: float = 0.0
+    promised_to: str | None = None
+    watchdog_missing: bool = False
+    guarded: bool = True
+    reach: frozenset[str] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -374,8 +398,27 @@ class View:
 
     @property
     def can_lead(self) -> bool:
-        """Whether peers may count on us to take the key: etcd answers and gave us a lease."""
-        return self.store_answers and self.has_lease and not self.tags.nofailover
+        """Whether peers may count on us to take the key: etcd answers, nothing holds us back."""
+        return self.store_answers and self.has_lease and self.is_fit and not self.is_held_back
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether this member may be a primary at all."""
+        return not (self.tags.nofailover or self.watchdog_missing or self.instance.disk)
+
+    @property
+    def is_held_back(self) -> bool:
+        return self.now < self.held_back_until
+
+    @property
+    def sync(self) -> SyncKey | None:
+        return self.cluster.sync if self.cluster else None
+
+    @property
+    def leads_by_promise(self) -> bool:
+        """In failsafe mode: etcd does not answer, and a majority has promised us to wait."""
+        ours = self.leader is None or self.leader.name == self.me
+        return ours and self.now < self.failsafe_until
 
     @property
     def leader(self) -> LeaderKey | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pgherd.model import Member, Peer, Tags
+from pgherd.model import Member, Peer
+from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     import ssl
@@ -41,12 +42,38 @@ class HttpPeers:
         )
         return {peer.name: peer for peer in answers if peer is not None}
 
-    async def _ask(self, member: Member, within: float) -> Peer | None:
+    async def request_promises(
+        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
+    ) -> set[str]:
+        """Return who promised within *within* seconds to elect nobody else (`POST /failsafe`)."""
+        promised = await asyncio.gather(
+            *(self._request_promise(member, body, within) for member in members.values())
+        )
+        return {name for name, accepted in zip(members, promised, strict=True) if accepted}
+
+    async def _request_promise(
+        self, member: Member, body: Mapping[str, str], within: float
+    ) -> bool:
+        url = member.api_url.removesuffix("/patroni") + "/failsafe"
+        try:
+            async with (
+                asyncio.timeout(within),
+                self._open().post(url, json=body, ssl=self._tls) as response,
+            ):
+                return response.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            log.info("%s gives no promise: %s", member.name, str(error) or type(error).__name__)
+            return False
+
+    def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession()
+        return self._session
+
+    async def _ask(self, member: Member, within: float) -> Peer | None:
         try:
             async with asyncio.timeout(within):
-                async with self._session.get(member.api_url, ssl=self._tls) as response:
+                async with self._open().get(member.api_url, ssl=self._tls) as response:
                     body = await response.json(content_type=None)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             log.info("%s does not answer: %s", member.name, str(error) or type(error).__name__)
@@ -79,4 +106,6 @@ def parse_peer(name: str, body: Mapping[str, Any]) -> Peer:
         position=max((int(position) for position in positions if position), default=0),
         can_lead=is_running and not tags.nofailover and extra.get("can_lead", True) is True,
         priority=tags.failover_priority,
+        promised_to=extra.get("promised_to"),
+        receives=extra.get("receives", body.get("replication_state") == "streaming") is True,
     )

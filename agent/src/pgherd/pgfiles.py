@@ -133,6 +133,7 @@ class Files:
         dynamic: Mapping[str, Any],
         upstream: tuple[str, int] | None,
         control: Control | None,
+        sync_names: str = "",
     ) -> bool:
         """Write postgresql.conf, pg_hba.conf and pg_ident.conf; tell whether anything changed.
 
@@ -140,6 +141,7 @@ class Files:
         :param upstream: host and port to stream from, None for nobody.
         :param control: given for a standby, whose limits may not be below its primary's (R-list of
             hot-standby-sensitive settings, PostgreSQL documentation 26.4).
+        :param sync_names: whose acknowledgement commits wait for.
         """
         postgres = self._config.postgres
         data_dir = postgres.data_dir
@@ -152,6 +154,7 @@ class Files:
             settings["primary_conninfo"] = self.upstream_conninfo(*upstream, user)
             settings["primary_slot_name"] = slot_name(self._config.name)
         settings["recovery_target_timeline"] = "latest"
+        settings["synchronous_standby_names"] = sync_names
         lines = [f"{name} = {quote(value)}\n" for name, value in settings.items()]
         include = "include_if_exists 'postgresql.base.conf'\n"
         changed = write_atomically(data_dir / "postgresql.conf", HEADER + include + "".join(lines))

@@ -47,8 +47,13 @@ SELECT r.in_recovery,
        (SELECT json_agg(json_build_object(
                    'usename', usename, 'application_name', application_name,
                    'client_addr', client_addr, 'state', state,
-                   'sync_state', sync_state, 'sync_priority', sync_priority))
+                   'sync_state', sync_state, 'sync_priority', sync_priority, 'pid', pid,
+                   'flush', pg_wal_lsn_diff(flush_lsn, '0/0')::bigint))
           FROM pg_stat_replication) AS replication,
+       current_setting('synchronous_standby_names') AS sync_names,
+       COALESCE((SELECT wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')
+                   FROM pg_stat_activity WHERE backend_type = 'checkpointer'), false)
+           AS checkpointer_idle,
        (SELECT json_object_agg(slot_name, json_build_object(
                    'type', slot_type, 'active', active, 'temporary', temporary,
                    'restart', pg_wal_lsn_diff(restart_lsn, '0/0')::bigint))
@@ -131,8 +136,10 @@ def _discard(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def instance_from_row(row: Mapping[str, Any]) -> Instance:
-    """Build the running instance from a row of `OBSERVE`."""
+def instance_from_row(
+    row: Mapping[str, Any], pending_restart: Mapping[str, Mapping[str, str]]
+) -> Instance:
+    """Build the running instance from a row of `OBSERVE` and what waits for its restart."""
     upstream = None
     if row["conninfo"]:
         settings = conninfo_to_dict(row["conninfo"])
@@ -151,6 +158,8 @@ def instance_from_row(row: Mapping[str, Any]) -> Instance:
         "receiver_status",
         "started_at",
         "server_version",
+        "sync_names",
+        "checkpointer_idle",
     )
     return Instance(
         process=Process.RUNNING,
@@ -158,5 +167,6 @@ def instance_from_row(row: Mapping[str, Any]) -> Instance:
         upstream=upstream,
         replication=tuple(row["replication"] or ()),
         slots=row["slots"] or {},
+        pending_restart=dict(pending_restart),
         **{name: row[name] for name in plain},
     )

@@ -14,13 +14,16 @@ from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.history import Branch, parse_history
 from pgherd.model import Control, Instance, Member, Process
 from pgherd.pgfiles import Files, conninfo, slot_name
+from pgherd.pglog import last_words
 from pgherd.pgquery import OBSERVE, PENDING_RESTART, Connection, instance_from_row
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 from pgherd.programs import Programs
+from pgherd.quorum import NOBODY_ACKNOWLEDGES
 from pgherd.waiting import until
+from pgherd.walsenders import Walsenders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from pgherd.config import Config
@@ -51,19 +54,24 @@ class Postgres:
         self._cage = cage
         self._postmaster: Postmaster | None = None
         self._upstream: tuple[str, int] | None = None
+        self._sync_names: str | None = None
+        self._may_wait = False
+        self._senders = Walsenders(on_death)
         self._dynamic: Mapping[str, Any] = {}
         self._pending: dict[str, dict[str, str]] = {}
         self._pending_looks = PENDING_LOOKS
+        self._is_adopted = False
         self._control: Control | None = None
         self.files = Files(config)
         self.programs = Programs(config.postgres.bin_dir, {})
-        self._connection = Connection(self._local_conninfo(), QUERY_SECONDS)
+        self._connection = Connection(self.local_conninfo(), QUERY_SECONDS)
 
     @property
     def data_dir(self) -> Path:
         return self._config.postgres.data_dir
 
-    def _local_conninfo(self) -> str:
+    def local_conninfo(self) -> str:
+        """Return how the agent reaches its own instance: over the socket, as superuser."""
         postgres = self._config.postgres
         return conninfo(
             {
@@ -106,8 +114,12 @@ class Postgres:
         if self._pending_looks > 0:
             self._pending_looks -= 1
             await self.refresh_pending_restart()
-        instance = instance_from_row(row)
-        object.__setattr__(instance, "pending_restart", dict(self._pending))
+        instance = instance_from_row(row, self._pending)
+        # Commits may wait for them, so that one has gone is news.
+        names = instance.acknowledging.standbys if instance.is_primary else frozenset()
+        self._senders.watch(
+            row["pid"] for row in instance.replication if row["application_name"] in names
+        )
         return instance
 
     def postmaster(self) -> Postmaster | None:
@@ -167,13 +179,17 @@ class Postgres:
 
     # Configuration
 
-    async def configure(self, config: Config, dynamic: Mapping[str, Any]) -> bool:
+    async def configure(
+        self, config: Config, dynamic: Mapping[str, Any], *, may_wait: bool = False
+    ) -> bool:
         """Use a configuration from now on; a running instance gets it by reload.
 
         The files of a stopped one are left alone until it is started: it may not be ours.
 
+        :param may_wait: commits of this cluster may have to wait for standbys.
         :return: whether a file changed.
         """
+        self._may_wait = may_wait
         self._config = config
         self.files.reconfigure(config)
         self._dynamic = dynamic
@@ -193,7 +209,22 @@ class Postgres:
 
     def _write_files(self, control: Control | None) -> bool:
         limits = control if self._is_meant_as_standby else None
-        return self.files.write_server_config(self._dynamic, self._upstream, limits)
+        return self._write_server_config(limits)
+
+    def _write_server_config(self, limits: Control | None) -> bool:
+        names = self._sync_names
+        if names is None:
+            # PostgreSQL's checkpointer tells backends whether to wait at all, and it may be busy
+            # with a checkpoint just after a promotion: what it reads now must say so already.
+            waits = self._may_wait and self._is_meant_as_standby
+            names = NOBODY_ACKNOWLEDGES if waits else ""
+        return self.files.write_server_config(self._dynamic, self._upstream, limits, names)
+
+    async def set_sync_names(self, names: str) -> None:
+        """Have commits wait for the standbys in *names*; in force a moment later."""
+        self._sync_names = names
+        if self._write_files(self._control):
+            await self.reload()
 
     async def reload(self) -> None:
         """Have the postmaster read its files again."""
@@ -216,20 +247,28 @@ class Postgres:
             for row in rows
         }
 
-    def adopt_upstream(self, upstream: str | None) -> None:
-        """Remember whom the running instance follows, after the agent was restarted."""
-        if upstream and self._upstream is None:
-            host, _, port = upstream.rpartition(":")
+    def adopt(self, instance: Instance) -> None:
+        """Remember what the running instance was told before this agent was started."""
+        if self._is_adopted:
+            return
+        self._is_adopted = True
+        if instance.upstream and self._upstream is None:
+            host, _, port = instance.upstream.rpartition(":")
             self._upstream = (host, int(port))
+        if instance.is_primary and self._sync_names is None:
+            self._sync_names = instance.sync_names
 
     # Starting and stopping
 
-    async def start_primary(self) -> None:
+    async def start_primary(self, names: str = "") -> None:
         """Start outside recovery (crash recovery first, if it must be); it answers later.
 
+        :param names: whose acknowledgement commits wait for, from the first one on.
         :raises PostgresError: it could not be started.
         """
+        self._is_adopted = True
         self._upstream = None
+        self._sync_names = names
         (self.data_dir / "standby.signal").unlink(missing_ok=True)
         await self._start(None)
 
@@ -238,7 +277,9 @@ class Postgres:
 
         :raises PostgresError: it could not be started.
         """
+        self._is_adopted = True
         self._upstream = (leader.host, leader.port) if leader and leader.host else None
+        self._sync_names = None
         (self.data_dir / "standby.signal").touch(0o600)
         await self._start(await self._read_control())
 
@@ -247,7 +288,7 @@ class Postgres:
             await clear_leftovers(self.data_dir, self._cage)
         self.files.write_pgpass()
         self._control = limits or await self._read_control()
-        self.files.write_server_config(self._dynamic, self._upstream, limits)
+        self._write_server_config(limits)
         postgres = self._config.postgres
         arguments = ["start", "-W", "-s", "-D", str(self.data_dir), "-l", str(postgres.log_file)]
         command = self._cage.wrap([self.programs.path("pg_ctl"), *arguments])
@@ -287,19 +328,7 @@ class Postgres:
         return True
 
     def _log_tail(self) -> str:
-        """Return what PostgreSQL's log says last of its end, and the two lines that led to it.
-
-        With `logging_collector` most of it stands in another file of the same directory.
-        """
-        log_file = self._config.postgres.log_file
-        try:
-            newest = max(log_file.parent.glob("*.log"), key=lambda path: path.stat().st_mtime)
-            lines = newest.read_text(errors="replace").splitlines()[-50:]
-        except (OSError, ValueError) as error:
-            return f"the log beside {log_file} cannot be read: {error}"
-        fatal = [at for at, line in enumerate(lines) if "FATAL" in line or "PANIC" in line]
-        end = fatal[-1] if fatal else len(lines) - 1
-        return " | ".join(lines[max(0, end - 2) : end + 1]) or "it left no message"
+        return last_words(self._config.postgres.log_file)
 
     async def stop(self, within: float) -> None:
         """Stop in fast mode: clients are cut off, a shutdown checkpoint is written.
@@ -340,17 +369,48 @@ class Postgres:
         if self._write_files(self._control):
             await self.reload()
 
-    async def promote(self, within: float) -> None:
+    async def stop_receiving(self, within: float) -> None:
+        """Have the running standby stream from nobody, and wait until its receiver has ended.
+
+        :param within: seconds.
+        :raises PostgresError: it does not answer, or goes on receiving.
+        """
+        self._upstream = None
+        if self._write_files(self._control):
+            await self.reload()
+        await self._until(self._receives_nothing, "the WAL receiver did not end", within)
+
+    async def _receives_nothing(self) -> bool:
+        [row] = await self.query(
+            "SELECT current_setting('primary_conninfo') = '' AND NOT EXISTS "
+            "(SELECT FROM pg_stat_wal_receiver) AS nothing"
+        )
+        return bool(row["nothing"])
+
+    async def _until(
+        self, condition: Callable[[], Awaitable[bool]], failure: str, within: float
+    ) -> None:
+        try:
+            await until(condition, every=POLL_SECONDS, within=within)
+        except TimeoutError as error:
+            raise NotAnsweringError(f"{failure} within {within} s") from error
+
+    async def promote(self, names: str, within: float) -> None:
         """Promote the running standby and wait until it accepts writes.
 
+        :param names: whose acknowledgement commits wait for, from the first one on.
         :param within: seconds.
         :raises PostgresError: it was refused or does not happen in time.
         """
+        await self.set_sync_names(names)
+
+        async def is_in_force() -> bool:
+            [row] = await self.query("SHOW synchronous_standby_names")
+            return bool(row["synchronous_standby_names"] == names)
+
+        await self._until(is_in_force, "synchronous_standby_names did not come into force", within)
         await self.query("SELECT pg_promote(false)")
-        try:
-            await until(self._is_primary, every=POLL_SECONDS, within=within)
-        except TimeoutError as error:
-            raise NotAnsweringError(f"promotion did not end within {within} s") from error
+        await self._until(self._is_primary, "promotion did not end", within)
         self._upstream = None
 
     async def _is_primary(self) -> bool:
@@ -362,7 +422,7 @@ class Postgres:
 
         :raises PostgresError: the server refused or went away.
         """
-        connection = Connection(self._local_conninfo(), QUERY_SECONDS)
+        connection = Connection(self.local_conninfo(), QUERY_SECONDS)
         try:
             await connection.query("CHECKPOINT", within=3600)
         finally:

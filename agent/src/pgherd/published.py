@@ -6,7 +6,7 @@ Field names and conventions are Patroni's (release 4.1); what is ours stands und
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.model import Cluster, Instance, Member, Process, View, format_lsn
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
     from pgherd.config import Config
     from pgherd.decide import Decision
+
+
+# What Patroni tells of a standby that streams from us.
+REPLICATION_KEYS: Final = (
+    "usename",
+    "application_name",
+    "client_addr",
+    "state",
+    "sync_state",
+    "sync_priority",
+)
 
 
 def state(instance: Instance, operation: str | None) -> str:
@@ -74,6 +85,13 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
             data["replay_lsn"] = format_lsn(instance.replayed)
     if instance.owes_checkpoint:
         data["checkpoint_after_promote"] = False
+    extra: dict[str, Any] = {}
+    if not view.is_fit and not view.tags.nofailover:
+        extra["unfit"] = True
+    if view.reach is not None and view.sync is not None:
+        extra |= {"reach": sorted(view.reach), "asked": view.sync.revision}
+    if extra:
+        data["pgherd"] = extra
     return data
 
 
@@ -98,10 +116,18 @@ def patroni_body(
         }
         if instance.is_standby:
             body["replication_state"] = replication_state(instance)
+        body |= _synchronous(view)
         if instance.replication:
-            body["replication"] = list(instance.replication)
+            body["replication"] = [
+                {key: row[key] for key in REPLICATION_KEYS if key in row}
+                for row in instance.replication
+            ]
     if view.cluster is not None and view.leader is None:
         body["cluster_unlocked"] = True
+    if view.leads_by_promise and not view.store_answers:
+        body["failsafe_mode_is_active"] = True
+    if view.watchdog_missing:
+        body["watchdog_failed"] = True
     if view.settings.pause:
         body["pause"] = True
     body["dcs_last_seen"] = dcs_last_seen
@@ -120,8 +146,28 @@ def patroni_body(
         "why": decision.rule.why if decision else None,
         "operation": view.operation,
         "can_lead": view.can_lead,
+        "receives": instance.upstream is not None or instance.receiver_status is not None,
+        "promised_to": view.promised_to,
+        "guarded": view.guarded,
+        "disk": instance.disk or view.instance.disk or "well",
     }
     return body
+
+
+def _synchronous(view: View) -> dict[str, Any]:
+    """Return Patroni's key for a standby whose acknowledgement counts, nothing for others."""
+    if view.cluster is None or not view.instance.is_standby:
+        return {}
+    role = standby_role(view.cluster, view.me)
+    return {role: True} if role != "replica" else {}
+
+
+def standby_role(cluster: Cluster, name: str) -> str:
+    """Return what *name* is in `GET /cluster` when it does not lead."""
+    if cluster.sync is None or name not in cluster.sync.electing.voters:
+        return "replica"
+    quorum = cluster.settings.synchronous_mode == "quorum"
+    return "quorum_standby" if quorum else "sync_standby"
 
 
 def _xlog(instance: Instance) -> dict[str, Any]:
@@ -149,7 +195,7 @@ def _member_row(cluster: Cluster, member: Member) -> dict[str, Any]:
     replication = member.data.get("replication_state")
     row: dict[str, Any] = {
         "name": member.name,
-        "role": "leader" if leads else "replica",
+        "role": "leader" if leads else standby_role(cluster, member.name),
         "state": replication if replication and not leads else member.state,
         "api_url": member.api_url,
         "host": member.host,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.errors import StoreError, StoreUnavailableError
 from pgherd.etcd import Compare, Delete, Etcd, KeyValue, Put
-from pgherd.model import Cluster, LeaderKey, Member
+from pgherd.model import Cluster, LeaderKey, Member, SyncKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -54,6 +54,7 @@ def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
     optime = status.get("optime")
     if optime is None and "optime/leader" in keys:
         optime = _json(keys["optime/leader"].value)
+    sync_revision = keys["sync"].mod_revision if "sync" in keys else 0
     history = _json(keys["history"].value) if "history" in keys else None
     members = {
         name.removeprefix("members/"): Member(name.removeprefix("members/"), data)
@@ -70,7 +71,9 @@ def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
         history=_rows(history),
         optime=optime if isinstance(optime, int) else 0,
         status=status,
-        sync=_mapping(keys, "sync") or {},
+        sync=SyncKey.parse(_mapping(keys, "sync") or {}, sync_revision),
+        sync_revision=sync_revision,
+        failsafe={name: str(url) for name, url in (_mapping(keys, "failsafe") or {}).items()},
     )
 
 
@@ -103,17 +106,25 @@ class Store:
         async for keys in self._etcd.watch(self._base, revision + 1):
             yield {key.removeprefix(self._base) for key in keys}
 
-    async def take_leader(self, lease: int) -> bool:
+    async def take_leader(
+        self, lease: int, sync_revision: int = 0, sync: SyncKey | None = None
+    ) -> bool:
         """Create the leader key on *lease*; tell whether it is ours.
 
-        A lost answer is not a lost race: the key is read back and its lease compared.
+        The election was decided on the ``sync`` key as of *sync_revision* (0: there was none), so
+        one that has changed since ends the attempt; *sync*, its successor with us as leader, is
+        written in the same transaction. A lost answer is not a lost race: the key is read back and
+        its lease compared.
 
         :raises StoreError: etcd refused, or no endpoint answered in time.
         """
         key = self._base + "leader"
-        free = Compare(key, "create_revision", 0)
+        free = [Compare(key, "create_revision", 0), self._sync_is(sync_revision)]
+        puts: list[Put] = [Put(key, self._name, lease)]
+        if sync is not None:
+            puts.append(Put(self._base + "sync", dump(sync.published())))
         try:
-            if await self._etcd.txn([free], [Put(key, self._name, lease)]):
+            if await self._etcd.txn(free, puts):
                 return True
         except StoreUnavailableError:
             pass  # It may have been done; the read below tells.
@@ -134,12 +145,29 @@ class Store:
             cluster = await self.load()
         return cluster.leader is not None and cluster.leader.lease == lease
 
-    async def release_leader(self, leader: LeaderKey) -> bool:
+    async def release_leader(self, leader: LeaderKey, status: Mapping[str, Any]) -> bool:
         """Delete the leader key we hold; tell whether it was still ours.
 
+        :param status: the ``status`` key's mapping; that we have let go on our own is added to it,
+            so the successor knows that nobody needs to be fenced.
         :raises StoreError: etcd refused, or no endpoint answered in time.
         """
-        return await self._etcd.txn([self._ours(leader)], [Delete(self._base + "leader")])
+        farewell = dump({**status, "released": self._name})
+        operations: list[Put | Delete] = [
+            Delete(self._base + "leader"),
+            Put(self._base + "status", farewell),
+        ]
+        return await self._etcd.txn([self._ours(leader)], operations)
+
+    async def write_sync(self, leader: LeaderKey, sync: SyncKey | None, revision: int) -> bool:
+        """Write the ``sync`` key as leader, delete it for None; tell whether it was done.
+
+        :param revision: the key's mod revision the change was decided on, 0 for no key.
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        key = self._base + "sync"
+        change = Delete(key) if sync is None else Put(key, dump(sync.published()))
+        return await self._etcd.txn([self._ours(leader), self._sync_is(revision)], [change])
 
     async def write_as_leader(self, leader: LeaderKey, values: Mapping[str, Any]) -> bool:
         """Write JSON *values* by key name if the leader key is still ours; tell whether it was.
@@ -210,6 +238,10 @@ class Store:
             await self._etcd.txn([Compare(key, "lease", lease)], [Delete(key)])
         except StoreError:
             return
+
+    def _sync_is(self, revision: int) -> Compare:
+        """Return the condition that the ``sync`` key has not changed since *revision*."""
+        return Compare(self._base + "sync", "mod_revision", revision)
 
     def _ours(self, leader: LeaderKey) -> Compare:
         return Compare(self._base + "leader", "create_revision", leader.create_revision)

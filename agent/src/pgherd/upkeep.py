@@ -62,10 +62,15 @@ class Upkeep:
         if not cluster.initialize and instance.system_id:
             await self._store.adopt_initialize(leader, instance.system_id)
         values: dict[str, Any] = {}
-        if instance.location is not None and instance.location != cluster.optime:
-            values["status"] = {**cluster.status, "optime": instance.location}
+        status = {key: value for key, value in cluster.status.items() if key != "released"}
+        moved = instance.location != cluster.optime or status != cluster.status
+        if instance.location is not None and moved:
+            values["status"] = {**status, "optime": instance.location}
         if not cluster.config:
             values["config"] = dict(self._config.bootstrap_config)
+        urls = {name: member.api_url for name, member in cluster.members.items()}
+        if cluster.settings.failsafe_mode and urls != cluster.failsafe:
+            values["failsafe"] = urls
         history = self._history(cluster, instance)
         if history is not None:
             values["history"] = history

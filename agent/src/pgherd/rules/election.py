@@ -4,13 +4,19 @@
 The order of candidates is (timeline, WAL position, priority, name): the longest history wins, then
 the most WAL, then what the operator prefers, then an order all members agree on. Two candidates
 that both think they are first cannot both win: the key is created in one etcd transaction.
+
+With synchronous replication a candidate also needs votes: answers of `quorum` + 1 of the electorate
+that have no more than it has (see `pgherd.quorum`). A vote counts only from a standby that streams
+from nobody: what it has is then final, so no former leader, were it still there, could have one
+more commit acknowledged by it (the argument of a Raft vote, Ongaro and Ousterhout 2014, 5.2).
 """
 
 from typing import Final
 
-from pgherd.actions import TakeKey
+from pgherd.actions import StopReceiving, TakeKey
 from pgherd.model import Peer, View
 from pgherd.rules.rule import Rule, nothing
+from pgherd.rules.successors import succession
 
 
 def _is_voting(view: View) -> bool:
@@ -22,9 +28,11 @@ def _history(view: View) -> tuple[int, int]:
 
 
 def _lags(view: View) -> bool:
-    """R8: too far behind what the last leader published."""
+    """R8: too far behind what the last leader published; votes make that question moot."""
     if view.cluster is None:
         return True
+    if view.sync is not None:
+        return False
     behind = view.cluster.optime - view.instance.position
     return behind > view.settings.maximum_lag_on_failover
 
@@ -38,15 +46,54 @@ def _misses_timeline(view: View) -> bool:
 
 
 def _cannot_lead(view: View) -> bool:
-    return view.tags.nofailover or not view.has_lease or _lags(view) or _misses_timeline(view)
+    unable = not view.is_fit or not view.has_lease or view.is_held_back
+    return unable or _lags(view) or _misses_timeline(view)
+
+
+def _is_promised(view: View) -> bool:
+    if not view.settings.failsafe_mode:
+        return False
+    promises = [view.promised_to, *(peer.promised_to for peer in view.peers.values())]
+    return any(leader not in (None, view.me) for leader in promises)
+
+
+def _is_minority(view: View) -> bool:
+    """Tell whether, in failsafe mode, too few members answer.
+
+    A leader that etcd does not hear may hold the promises of a majority: any majority that we ask
+    includes a member that knows.
+    """
+    if view.cluster is None or not view.settings.failsafe_mode or not view.cluster.failsafe:
+        return False
+    members = set(view.cluster.failsafe)
+    answered = members & {view.me, *view.peers}
+    return view.me not in members or 2 * len(answered) <= len(members)
+
+
+def _still_receives(view: View) -> bool:
+    receives = view.instance.receiver_status is not None or view.instance.upstream is not None
+    return _is_voting(view) and view.sync is not None and receives
+
+
+def _lacks_votes(view: View) -> bool:
+    sync = view.sync
+    if sync is None:
+        return False
+    votes = [
+        name
+        for name, peer in view.peers.items()
+        if name in sync.electorate and peer.votes and peer.history <= _history(view)
+    ]
+    own = view.me in sync.electorate
+    return len(votes) + own < sync.electing.quorum + 1
 
 
 def _is_ahead(view: View, peer: Peer) -> bool:
-    return peer.can_lead and (peer.timeline or 0, peer.position) > _history(view)
+    return peer.can_lead and peer.history > _history(view)
 
 
 def _wins_tie(view: View, peer: Peer) -> bool:
-    same = peer.can_lead and (peer.timeline or 0, peer.position) == _history(view)
+    same = peer.can_lead and peer.history == _history(view)
     ours = (-view.tags.failover_priority, view.me)
     return same and (-peer.priority, peer.name) < ours
 
@@ -59,10 +106,16 @@ def _leaves_tie_to_other(view: View) -> bool:
 
 RULES: Final = (
     Rule(
+        "stop_receiving",
+        _still_receives,
+        lambda view: (StopReceiving(),),
+        "the cluster has no leader: what this standby has becomes its vote",
+    ),
+    Rule(
         "cannot_lead",
         lambda view: _is_voting(view) and _cannot_lead(view),
         nothing,
-        "nofailover, no lease, too much lag or an old timeline: not a candidate",
+        "nofailover, no lease, lag, old timeline, sick disk, no watchdog, key just given up",
     ),
     Rule(
         "primary_still_alive",
@@ -71,10 +124,28 @@ RULES: Final = (
         "a peer still runs as a primary: it retakes the key or steps down",
     ),
     Rule(
+        "promised",
+        lambda view: _is_voting(view) and _is_promised(view),
+        nothing,
+        "a member has promised a leader without etcd to elect nobody against it",
+    ),
+    Rule(
+        "minority",
+        lambda view: _is_voting(view) and _is_minority(view),
+        nothing,
+        "failsafe mode: fewer than a majority of the members answer",
+    ),
+    Rule(
         "peer_is_ahead",
         lambda view: _is_voting(view) and any(_is_ahead(view, p) for p in view.peers.values()),
         nothing,
         "a peer that can lead has more WAL or a later timeline",
+    ),
+    Rule(
+        "votes_missing",
+        lambda view: _is_voting(view) and _lacks_votes(view),
+        nothing,
+        "too few of those that may have acknowledged commits answer: one might be lost",
     ),
     Rule(
         "peer_is_preferred",
@@ -85,7 +156,7 @@ RULES: Final = (
     Rule(
         "take_key",
         _is_voting,
-        lambda view: (TakeKey(),),
+        lambda view: (TakeKey(succession(view)),),
         "the cluster has no leader and nobody is a better one",
     ),
 )

@@ -3,23 +3,45 @@
 
 from typing import Final
 
-from pgherd.actions import Demote, Lead, TakeKey
+from pgherd.actions import Demote, Lead, ReleaseKey, TakeKey
 from pgherd.model import View
-from pgherd.rules.rule import Rule
+from pgherd.rules import sync
+from pgherd.rules.rule import Rule, nothing
+from pgherd.rules.successors import others_can_lead, was_succeeded
 
 
 def _someone_went_on(view: View) -> bool:
-    """Tell whether another primary lives, or a timeline newer than ours exists (R7)."""
+    """Tell whether another primary lives or was elected, or a newer timeline exists (R7)."""
     ours = view.instance.timeline or 0
+    if view.is_unlocked and was_succeeded(view):
+        return True
     return any(peer.is_primary or (peer.timeline or 0) > ours for peer in view.peers.values())
 
 
+def _is_unfit(view: View) -> bool:
+    unfit = bool(view.instance.disk) or view.watchdog_missing
+    return view.instance.is_primary and view.holds_key and unfit and others_can_lead(view)
+
+
 RULES: Final = (
+    Rule(
+        "hand_over_unfit",
+        _is_unfit,
+        lambda view: (Demote(), ReleaseKey()),
+        "the data disk of this leader is sick, or its watchdog is missing, and others are well",
+    ),
+    *sync.RULES,
     Rule(
         "lead",
         lambda view: view.instance.is_primary and view.holds_key,
         lambda view: (Lead(),),
         "steady state of a primary",
+    ),
+    Rule(
+        "lead_by_promise",
+        lambda view: view.instance.is_primary and view.leads_by_promise,
+        nothing,
+        "etcd does not answer; a majority of the members has promised to elect nobody else",
     ),
     Rule(
         "demote_behind_history",

@@ -11,6 +11,7 @@ from pgherd.actions import (
 )
 from pgherd.model import Process, View
 from pgherd.rules.rule import Rule, nothing
+from pgherd.rules.successors import leading_names, others_can_lead
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
 
 # A crashed primary is started in place once; when that fails somebody else shall lead.
@@ -34,6 +35,10 @@ def _can_restart_as_primary(view: View) -> bool:
     )
 
 
+def _can_hand_over(view: View) -> bool:
+    return _is_stopped(view) and view.holds_key and _was_primary(view) and others_can_lead(view)
+
+
 def _is_starting(view: View) -> bool:
     return view.instance.process is Process.STARTING
 
@@ -51,9 +56,15 @@ def _starts_towards_another(view: View) -> bool:
 
 RULES: Final = (
     Rule(
+        "hand_over_crashed",
+        _can_hand_over,
+        lambda view: (ReleaseKey(),),
+        "the primary is down and standbys have every acknowledged commit: one of them shall lead",
+    ),
+    Rule(
         "restart_crashed_primary",
         _can_restart_as_primary,
-        lambda view: (StartPrimary(),),
+        lambda view: (StartPrimary(leading_names(view)),),
         "the primary crashed, the key is still ours: the same timeline goes on",
     ),
     Rule(
@@ -63,6 +74,12 @@ RULES: Final = (
         ),
         lambda view: (ReleaseKey(),),
         "this primary does not start; another member shall lead",
+    ),
+    Rule(
+        "wait_for_disk",
+        lambda view: _is_stopped(view) and bool(view.instance.disk),
+        nothing,
+        "the data disk is full, read-only or stuck: PostgreSQL starts again once it is well",
     ),
     Rule(
         "rejoin",

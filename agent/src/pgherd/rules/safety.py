@@ -4,16 +4,24 @@
 from typing import Final
 
 from pgherd.actions import Action, Demote, Refuse, StopAndLeave
-from pgherd.model import View
+from pgherd.model import Process, View
 from pgherd.rules.rule import Rule, nothing
+from pgherd.rules.successors import was_succeeded
 
 
 def _leads_without_key(view: View) -> bool:
     # A free key may be retaken by a primary that has a good lease (see `retake_key`); in pause the
     # operator has asked for PostgreSQL to be left alone.
-    may_retake = view.has_lease and view.is_unlocked and not view.tags.nofailover
+    may_retake = view.has_lease and view.is_unlocked and view.is_fit and not was_succeeded(view)
     paused = view.settings.pause
-    return view.instance.may_write and not view.holds_key and not may_retake and not paused
+    holds = view.holds_key or view.leads_by_promise
+    return view.instance.may_write and not holds and not may_retake and not paused
+
+
+def _is_hung(view: View) -> bool:
+    limit = view.hang_timeout
+    running = view.instance.process is not Process.STOPPED
+    return running and 0 < limit < view.silent_seconds and not view.settings.pause
 
 
 def _is_foreign(view: View) -> bool:
@@ -37,6 +45,12 @@ RULES: Final = (
         _leads_without_key,
         lambda view: (Demote(),),
         "a primary without a valid lease may not be the only one",
+    ),
+    Rule(
+        "kill_hung",
+        _is_hung,
+        lambda view: (Demote(),),
+        "PostgreSQL has answered no new connection for hang_timeout: what is stuck is killed",
     ),
     Rule(
         "busy",

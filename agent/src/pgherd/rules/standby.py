@@ -3,9 +3,10 @@
 
 from typing import Final
 
-from pgherd.actions import KeepSlots, Promote
+from pgherd.actions import KeepSlots, Promote, ReleaseKey
 from pgherd.model import View
 from pgherd.rules.rule import Rule
+from pgherd.rules.successors import leading_names, was_succeeded
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
 
 
@@ -27,9 +28,15 @@ def _is_diverged(view: View) -> bool:
 
 RULES: Final = (
     Rule(
+        "give_up_unelected_key",
+        lambda view: view.instance.is_standby and view.holds_key and was_succeeded(view),
+        lambda view: (ReleaseKey(),),
+        "the key came to us without an election: somebody else may have commits we lack",
+    ),
+    Rule(
         "promote",
         lambda view: view.instance.is_standby and view.holds_key,
-        lambda view: (Promote(),),
+        lambda view: (Promote(leading_names(view)),),
         "the key is ours: become the primary",
     ),
     Rule(

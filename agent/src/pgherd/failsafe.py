@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Failsafe mode: a leader that etcd does not hear asks the members to wait for it.
+
+Patroni asks all of them, so one dead member costs the lead (its issues 2625 and 3096). Here a
+majority is enough: an acceptance is a promise not to elect anybody else for the length of a lease,
+and in failsafe mode an election needs the answers of a majority too, so it meets a promise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgherd.model import Member
+
+if TYPE_CHECKING:
+    from pgherd.config import Config
+    from pgherd.effects import Clock, Peers
+    from pgherd.model import Cluster, View
+
+
+class Failsafe:
+    """Both sides of the promise.
+
+    :ivar until: as a leader, until when the majority waits for us (CLOCK_BOOTTIME seconds); counted
+        from before they were asked, less the margin of a lease.
+    """
+
+    def __init__(self, config: Config, peers: Peers, clock: Clock) -> None:
+        self._config = config
+        self._peers = peers
+        self._clock = clock
+        self.until = 0.0
+        # What the agent before us has promised is not known: as if it had promised just now.
+        self._promised: tuple[str, float] = ("somebody", clock() + config.timing.lease_ttl)
+
+    def reconfigure(self, config: Config) -> None:
+        """Use another configuration from now on."""
+        self._config = config
+
+    async def ask(self, cluster: Cluster | None) -> None:
+        """As the leader of *cluster*, the last that etcd told, ask for the promises."""
+        name, timing = self._config.name, self._config.timing
+        led = cluster is not None and cluster.leader is not None and cluster.leader.name == name
+        if cluster is None or not led or not cluster.settings.failsafe_mode:
+            return
+        urls = cluster.failsafe
+        others = {each: Member(each, {"api_url": url}) for each, url in urls.items()}
+        others.pop(name, None)
+        body = {"name": name, "conn_url": self._config.conn_url, "api_url": self._config.api_url}
+        sent = self._clock()
+        accepted = await self._peers.request_promises(others, body, timing.peer_timeout)
+        # Ourselves counted, whether or not the key already names us.
+        if 2 * (len(accepted) + 1) > len(others) + 1:
+            self.until = sent + timing.lease_ttl - timing.margin
+
+    def promise(self, view: View, leader: str) -> tuple[int, str]:
+        """Answer *leader*'s request for a promise (`POST /failsafe`) with Patroni's words.
+
+        :return: HTTP status and text.
+        """
+        cluster, now = view.cluster, self._clock()
+        if cluster is None or not cluster.settings.failsafe_mode:
+            return 502, "Failsafe mode is not enabled."
+        if view.instance.is_primary or view.holds_key:
+            return 500, "Running as a leader"
+        if leader not in cluster.failsafe:
+            return 403, f"{leader} is not a member of this cluster"
+        other = view.other_leader if view.store_answers else None
+        if other is not None and other.name != leader:
+            return 409, f"{other.name} leads"
+        promised = self.promised_to(now)
+        if promised not in (None, "somebody", leader):
+            return 409, f"promised to {promised}"
+        self._promised = (leader, now + self._config.timing.lease_ttl)
+        return 200, "Accepted"
+
+    def promised_to(self, now: float) -> str | None:
+        """Return the leader that holds a promise of ours at *now*, None when there is none."""
+        leader, until = self._promised
+        return leader if now < until else None

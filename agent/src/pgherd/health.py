@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the instance and its disk are, looked at beside the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pgherd.disk import DiskProbe
+from pgherd.hang import HangProbe
+
+if TYPE_CHECKING:
+    from pgherd.config import Config
+    from pgherd.effects import Clock
+
+
+class Health:
+    """Both probes together.
+
+    :param conninfo: how to reach the local instance.
+    """
+
+    def __init__(self, config: Config, conninfo: str, clock: Clock) -> None:
+        self._clock = clock
+        limit = config.timing.hang_timeout
+        self._disk = DiskProbe(config.postgres.data_dir, limit, clock)
+        self._hang = HangProbe(conninfo, limit, clock)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        async with asyncio.TaskGroup() as probes:
+            probes.create_task(self._disk.run())
+            probes.create_task(self._hang.run())
+
+    def disk(self) -> str:
+        """Return what is wrong with the data disk, empty when nothing is."""
+        return self._disk.look()
+
+    def silent_seconds(self) -> float:
+        """Return for how long PostgreSQL has owed an answer to a new connection."""
+        return self._hang.silent_for(self._clock())

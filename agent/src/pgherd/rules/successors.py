@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What rules ask about the time after this leader: who could lead, and with which setting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgherd.model import SyncKey
+from pgherd.quorum import NOBODY, Acknowledging, format_names, succeed
+
+if TYPE_CHECKING:
+    from pgherd.model import View
+
+
+def others_can_lead(view: View) -> bool:
+    """Tell whether the cluster would find another leader that has every acknowledged commit.
+
+    Only `/sync` can say so: without it nobody knows what the others have, and going on here loses
+    less. Who in the electorate is behind is found out by their election.
+    """
+    cluster, sync = view.cluster, view.sync
+    if cluster is None or sync is None or sync.leader != view.me:
+        return False
+    members = [cluster.members.get(name) for name in sync.electing.voters]
+    able = [member for member in members if member is not None and member.could_lead]
+    return len(able) > sync.electing.quorum
+
+
+def was_succeeded(view: View) -> bool:
+    """Tell whether another member has taken over since we led: `/sync` names every new leader."""
+    return view.sync is not None and view.sync.leader != view.me
+
+
+def succession(view: View) -> SyncKey | None:
+    """Return what `/sync` must be once we are the leader; None without synchronous replication."""
+    if view.sync is None:
+        return None
+    _, electing = succeed(view.sync.electing, view.sync.leader, view.me)
+    return SyncKey(view.me, electing)
+
+
+def leading_names(view: View) -> str:
+    """Return `synchronous_standby_names` that fits `/sync`, whose leader we are."""
+    sync, settings = view.sync, view.settings
+    if settings.synchronous_mode == "off":
+        return ""
+    acknowledging = Acknowledging()
+    if sync is not None:
+        count = max(0, len(sync.electing.voters) - sync.electing.quorum)
+        acknowledging = Acknowledging(count, sync.electing.voters if count else frozenset())
+    if acknowledging.count == 0 and settings.synchronous_mode_strict:
+        acknowledging = Acknowledging(1, frozenset({NOBODY}))
+    return format_names(acknowledging, any_of_them=settings.synchronous_mode == "quorum")

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules for synchronous replication: whose acknowledgement a leader waits for, and being alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pgherd.actions import Action, Demote, Lead, ReleaseKey, SetSyncNames, WriteSync
+from pgherd.model import Member, SyncKey, View
+from pgherd.quorum import NOBODY, Acknowledging, Electing, format_names, next_step
+from pgherd.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+# A leader without any standby waits this long for those that live before it goes on alone: long
+# enough for them to say whom they reach, short enough for clients. Seconds.
+ALONE_SECONDS: Final = 0.8
+# After a promotion the others need a moment to find the new leader. Seconds.
+AFTER_PROMOTION_SECONDS: Final = 3.0
+
+
+def standbys(view: View) -> list[tuple[Member, Mapping[str, Any]]]:
+    """Return the members that could acknowledge commits now, with their replication rows."""
+    members = view.cluster.members if view.cluster else {}
+    limit = view.settings.maximum_lag_on_syncnode
+    found = []
+    for row in view.instance.replication:
+        member = members.get(str(row.get("application_name")))
+        if member is None or member.name == view.me or member.tags.nosync:
+            continue
+        behind = (view.instance.location or 0) - (row.get("flush") or 0)
+        streams = row.get("state") == "streaming" and member.name not in view.stalled
+        if streams and row.get("flush") is not None and (limit < 0 or behind <= limit):
+            found.append((member, row))
+    return found
+
+
+def _chosen(view: View) -> frozenset[str]:
+    """Return the standbys commits shall wait for (R30, R31).
+
+    Members that may not lead acknowledge only when there are not enough others: what only they
+    have could not be elected.
+    """
+    settings, having = view.settings, view.instance.acknowledging.standbys
+    # Who acknowledges already stays before one that is a little ahead: no change without reason.
+    ranked = sorted(
+        standbys(view),
+        key=lambda found: (
+            found[0].tags.nofailover,
+            -found[0].tags.sync_priority,
+            found[0].name not in having,
+            -found[1]["flush"],
+            found[0].name,
+        ),
+    )
+    count = settings.synchronous_node_count
+    if settings.synchronous_mode == "quorum":
+        count = max(count, sum(not member.tags.nofailover for member, _ in ranked))
+    return frozenset(member.name for member, _ in ranked[:count])
+
+
+def _awaited(view: View) -> bool:
+    """Tell whether a member lives that could acknowledge again in a moment."""
+    members = view.cluster.members if view.cluster else {}
+    return any(
+        member.state in ("running", "starting") and not member.tags.nosync
+        for name, member in members.items()
+        if name != view.me
+    )
+
+
+def _is_alone(view: View) -> bool:
+    return view.settings.synchronous_mode != "off" and view.alone_since is not None
+
+
+def _waits_for_others(view: View) -> bool:
+    """Tell whether a leader that is alone still holds its breath."""
+    if view.alone_since is None or not _awaited(view):
+        return False
+    limit = ALONE_SECONDS
+    if view.promoted_at is not None and view.alone_since <= view.promoted_at:
+        limit = AFTER_PROMOTION_SECONDS
+    return view.now - view.alone_since < limit
+
+
+def _target(view: View, sync: SyncKey) -> tuple[Acknowledging, Electing]:
+    have, settings = view.instance.acknowledging, view.settings
+    chosen = _chosen(view)
+    if not chosen:
+        if have.count == 0 and settings.synchronous_mode_strict:
+            return Acknowledging(1, frozenset({NOBODY})), Electing()
+        if settings.synchronous_mode_strict or _waits_for_others(view):
+            return have, sync.electing
+        return Acknowledging(), Electing()
+    count = min(settings.synchronous_node_count, len(chosen))
+    return Acknowledging(count, chosen), Electing(chosen, len(chosen) - count)
+
+
+def change(view: View) -> Action | None:
+    """Return the next single step towards what is asked for, None when all is as it should be."""
+    mode, sync, have = view.settings.synchronous_mode, view.sync, view.instance.acknowledging
+    if mode == "off":
+        if view.cluster is not None and view.cluster.sync_revision:
+            return WriteSync(None)
+        return SetSyncNames("") if view.instance.sync_names else None
+    if sync is None or sync.leader != view.me:
+        # Of nobody else is it known that it has every commit.
+        return WriteSync(SyncKey(view.me))
+    any_of_them = mode == "quorum"
+    want = _target(view, sync)
+    step = next_step((have, sync.electing), want, settled=view.settled)
+    if isinstance(step, Electing):
+        return WriteSync(replace(sync, electing=step))
+    if isinstance(step, Acknowledging):
+        return SetSyncNames(format_names(step, any_of_them=any_of_them))
+    if view.instance.sync_names != format_names(have, any_of_them=any_of_them):
+        return SetSyncNames(format_names(have, any_of_them=any_of_them))
+    if sync.isolated and not _is_alone(view):
+        return WriteSync(replace(sync, isolated=False))
+    return None
+
+
+def _leads(view: View) -> bool:
+    return view.instance.is_primary and view.holds_key and view.store_answers
+
+
+def _asks(view: View) -> bool:
+    sync = view.sync
+    ours = sync is not None and sync.leader == view.me
+    return _leads(view) and _is_alone(view) and ours and _awaited(view)
+
+
+def other_side(view: View) -> frozenset[str]:
+    """Return the voters that reach one another and not this leader, which has asked them.
+
+    What they answer stands in their member keys, with the revision of the question.
+    """
+    sync, cluster = view.sync, view.cluster
+    if sync is None or cluster is None or not sync.isolated:
+        return frozenset()
+    reach: dict[str, set[str]] = {}
+    for name in sync.electing.voters:
+        member = cluster.members.get(name)
+        if member is None or not member.could_lead or member.ours.get("asked") != sync.revision:
+            continue
+        reach[name] = set(member.ours.get("reach") or ())
+    able = {name for name, peers in reach.items() if view.me not in peers}
+    return frozenset(name for name in able if able - {name} <= reach[name])
+
+
+def _is_cut_off(view: View) -> bool:
+    sync = view.sync
+    return _asks(view) and sync is not None and len(other_side(view)) > sync.electing.quorum
+
+
+def _ask(view: View) -> tuple[Action, ...]:
+    assert view.sync is not None
+    return (WriteSync(replace(view.sync, isolated=True)), Lead())
+
+
+def _adjust(view: View) -> tuple[Action, ...]:
+    action = change(view)
+    return (action, Lead()) if action is not None else (Lead(),)
+
+
+RULES: Final = (
+    Rule(
+        "hand_over_cut_off",
+        _is_cut_off,
+        lambda view: (Demote(), ReleaseKey()),
+        "no standby reaches this leader and they reach one another: their side shall lead",
+    ),
+    Rule(
+        "ask_others",
+        lambda view: _asks(view) and view.sync is not None and not view.sync.isolated,
+        _ask,
+        "this leader has lost its standbys: it asks them whom they reach",
+    ),
+    Rule(
+        "adjust_sync",
+        lambda view: _leads(view) and change(view) is not None,
+        _adjust,
+        "who acknowledges commits, or who may be elected, changes by one safe step",
+    ),
+    Rule(
+        "alone",
+        lambda view: _leads(view) and _is_alone(view) and view.instance.acknowledging.count > 0,
+        lambda view: (Lead(),),
+        "no standby acknowledges: commits wait for one, or for the decision to go on alone",
+    ),
+)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operators ask for: tags of one member, and the cluster's dynamic configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def whole(value: Any) -> int | None:
+    """Return *value* as an integer, None when it is not one.
+
+    What one member wrote into its key must not end the agents of the others.
+    """
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What an operator says about one member (Patroni's tags)."""
+
+    nofailover: bool = False
+    failover_priority: int = 1
+    noloadbalance: bool = False
+    clonefrom: bool = False
+    nosync: bool = False
+    sync_priority: int = 1
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Tags:
+        """Read the mapping of a configuration file or of a member key; unknown tags are kept.
+
+        A priority that is no number counts as not given.
+        """
+        known = {"nofailover", "failover_priority", "noloadbalance", "clonefrom"}
+        known |= {"nosync", "sync_priority"}
+        priority = whole(raw.get("failover_priority"))
+        priority = 1 if priority is None else priority
+        sync_priority = whole(raw.get("sync_priority"))
+        sync_priority = 1 if sync_priority is None else sync_priority
+        return cls(
+            nofailover=bool(raw.get("nofailover", priority <= 0)),
+            failover_priority=priority,
+            noloadbalance=bool(raw.get("noloadbalance", False)),
+            clonefrom=bool(raw.get("clonefrom", False)),
+            nosync=bool(raw.get("nosync", sync_priority <= 0)),
+            sync_priority=sync_priority,
+            other={key: value for key, value in raw.items() if key not in known},
+        )
+
+    def published(self) -> dict[str, Any]:
+        """Return the tags as Patroni publishes them: false well-known ones are left out."""
+        flags = {
+            "nofailover": self.nofailover,
+            "noloadbalance": self.noloadbalance,
+            "clonefrom": self.clonefrom,
+            "nosync": self.nosync,
+        }
+        tags: dict[str, Any] = dict(self.other)
+        tags.update({name: True for name, is_set in flags.items() if is_set})
+        if self.failover_priority != 1:
+            tags["failover_priority"] = self.failover_priority
+        if self.sync_priority != 1:
+            tags["sync_priority"] = self.sync_priority
+        return tags
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The dynamic configuration, as far as decisions need it (names and defaults of Patroni)."""
+
+    maximum_lag_on_failover: int = 1048576
+    check_timeline: bool = False
+    primary_start_timeout: float = 300
+    member_slots_ttl: float = 1800
+    pause: bool = False
+    use_pg_rewind: bool = True
+    use_slots: bool = True
+    synchronous_mode: str = "off"
+    synchronous_mode_strict: bool = False
+    synchronous_node_count: int = 1
+    maximum_lag_on_syncnode: int = -1
+    failsafe_mode: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Settings:
+        """Read what ``/config`` holds; a value of the wrong type counts as not given."""
+        postgresql = raw.get("postgresql")
+        postgresql = postgresql if isinstance(postgresql, Mapping) else {}
+        parameters = postgresql.get("parameters")
+        return cls(
+            maximum_lag_on_failover=int(_number(raw, "maximum_lag_on_failover", 1048576)),
+            check_timeline=raw.get("check_timeline") is True,
+            primary_start_timeout=_number(raw, "primary_start_timeout", 300),
+            member_slots_ttl=_number(raw, "member_slots_ttl", 1800),
+            pause=raw.get("pause") is True,
+            use_pg_rewind=postgresql.get("use_pg_rewind", True) is True,
+            use_slots=postgresql.get("use_slots", True) is True,
+            synchronous_mode=_sync_mode(raw.get("synchronous_mode")),
+            synchronous_mode_strict=raw.get("synchronous_mode_strict") is True,
+            synchronous_node_count=max(1, int(_number(raw, "synchronous_node_count", 1))),
+            maximum_lag_on_syncnode=int(_number(raw, "maximum_lag_on_syncnode", -1)),
+            failsafe_mode=raw.get("failsafe_mode") is True,
+            parameters=parameters if isinstance(parameters, Mapping) else {},
+        )
+
+
+def _sync_mode(value: Any) -> str:
+    """Return off, on or quorum; YAML and JSON know on and off as booleans too."""
+    word = str(value).lower()
+    if word == "quorum":
+        return word
+    return "on" if word in ("on", "true", "yes", "1") else "off"
+
+
+def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
+    value = raw.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else default

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one look at the world cannot tell: since when something is so, and how often it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pgherd.model import Process
+from pgherd.rules.sync import standbys
+
+if TYPE_CHECKING:
+    from pgherd.model import Cluster, Instance, LeaderKey, View
+
+
+@dataclass
+class _Setting:
+    """How far `synchronous_standby_names` has come since it was first seen in force."""
+
+    timeline: int | None
+    names: str
+    position: int | None = None
+    settled: bool = False
+
+
+class Tracker:
+    """Remembers from view to view.
+
+    :param stall_seconds: a standby that does not move for this long, though there is WAL to send,
+        does not count.
+    """
+
+    def __init__(self, stall_seconds: float) -> None:
+        self.stall_seconds = stall_seconds
+        self.start_failures = 0
+        self.held_back_until = 0.0
+        self.former_leader: LeaderKey | None = None
+        self._unlocked_since: float | None = None
+        self._starting_since: float | None = None
+        self._promoted_at: float | None = None
+        self._alone_since: float | None = None
+        self._setting = _Setting(None, "")
+        self._flushed: dict[str, tuple[int, float]] = {}
+
+    def look(
+        self, cluster: Cluster | None, instance: Instance, now: float, *, answers: bool, busy: bool
+    ) -> None:
+        """Take in one observation.
+
+        :param answers: etcd answered for it.
+        :param busy: a long operation is under way, so what PostgreSQL does is being waited for.
+        """
+        unlocked = answers and cluster is not None and cluster.leader is None
+        self._unlocked_since = (self._unlocked_since or now) if unlocked else None
+        was_starting = self._starting_since is not None
+        is_starting = instance.process is Process.STARTING
+        self._starting_since = (self._starting_since or now) if is_starting else None
+        if instance.is_running:
+            self.start_failures = 0
+        elif was_starting and not is_starting and not busy:
+            self.start_failures += 1
+        self._promoted_at = (self._promoted_at or now) if instance.is_primary else None
+
+    def complete(self, view: View) -> View:
+        """Return *view* with what only the views before it can tell."""
+        view = replace(
+            view,
+            unlocked_since=self._unlocked_since,
+            starting_since=self._starting_since,
+            start_failures=self.start_failures,
+            promoted_at=self._promoted_at,
+            held_back_until=self.held_back_until,
+            stalled=self._stalled(view),
+            settled=self._is_settled(view.instance),
+        )
+        if view.leader is not None and view.leader.name != view.me:
+            self.former_leader = view.leader
+        alone = view.instance.is_primary and not standbys(view)
+        since = self._alone_since
+        self._alone_since = (view.now if since is None else since) if alone else None
+        return replace(view, alone_since=self._alone_since)
+
+    def _stalled(self, view: View) -> frozenset[str]:
+        flushed: dict[str, tuple[int, float]] = {}
+        for row in view.instance.replication:
+            name, flush = str(row.get("application_name")), row.get("flush") or 0
+            before = self._flushed.get(name)
+            waits = before is not None and before[0] == flush < (view.instance.location or 0)
+            flushed[name] = before if waits and before is not None else (flush, view.now)
+        self._flushed = flushed
+        return frozenset(
+            name for name, (_, since) in flushed.items() if view.now - since > self.stall_seconds
+        )
+
+    def _is_settled(self, instance: Instance) -> bool:
+        """Tell whether the acknowledgement setting in force is settled (see `pgherd.quorum`).
+
+        A walsender reads its configuration before it takes in a reply, a backend before its next
+        statement; the checkpointer, which tells backends whether to wait at all, only between two
+        pieces of work. So the position that counts is taken in the round after the setting was
+        first seen, and not before the checkpointer has been seen idle in one
+        (SyncRepUpdateSyncStandbysDefined in PostgreSQL's syncrep.c).
+        """
+        setting = self._setting
+        seen = (setting.timeline, setting.names) == (instance.timeline, instance.sync_names)
+        if not instance.is_primary or not seen:
+            timeline = instance.timeline if instance.is_primary else None
+            self._setting = _Setting(timeline, instance.sync_names)
+            return False
+        if setting.position is None:
+            if instance.checkpointer_idle:
+                setting.position = instance.location
+            return False
+        if not setting.settled:
+            wanted = instance.acknowledging
+            have = [
+                row
+                for row in instance.replication
+                if row.get("application_name") in wanted.standbys
+                and (row.get("flush") or 0) >= setting.position
+            ]
+            setting.settled = len(have) >= wanted.count
+        return setting.settled

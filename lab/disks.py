@@ -25,8 +25,10 @@ true
 # What the kernel does by itself when it finds the file system broken: errors=remount-ro.
 BREAK: Final = f"""
 mkdir -p /run/lab-sys && mount -t sysfs sysfs /run/lab-sys || exit 1
+mount -o remount,rw /run/lab-sys
 device=$(findmnt -n -o SOURCE {DATA_MOUNT})
 echo broken on purpose > "/run/lab-sys/fs/ext4/${{device#/dev/}}/trigger_fs_error"
+mount -o remount,ro /run/lab-sys
 umount /run/lab-sys
 ! touch {FILLER} 2> /dev/null
 """
@@ -50,6 +52,11 @@ def make_read_only(lab: Lab, host: str) -> None:
     _require(lab, host)
     lab.exec(host, ["sh", "-c", BREAK])
     lab.progress.line(host, "data disk is read-only")
+
+
+def is_read_only(lab: Lab, host: str) -> bool:
+    """Whether *host*'s data disk refuses writes."""
+    return lab.exec(host, ["touch", DATA_MOUNT], check=False)[0] != 0
 
 
 def _require(lab: Lab, host: str) -> None:

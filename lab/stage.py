@@ -221,8 +221,11 @@ def repair(lab: Lab, hosts: Sequence[str] = MEMBERS) -> None:
         elif states[host] != "running":
             lab.start(host)
     for host in hosts:
+        if disks.is_read_only(lab, host):
+            lab.kill(host)
+            lab.start(host)
         faults.heal(lab, host)
-        lab.exec(host, ["sh", "-c", "kill -CONT $(ps -eo pid=,stat= | awk '$2 ~ /^T/ {print $1}')"])
+        lab.exec(host, ["pkill", "-CONT", "--runstates", "T", "."], check=False)
         disks.empty(lab, host)
         lab.exec(host, ["systemctl", "start", processes.UNITS["etcd"]], check=False)
         processes.bring_back(lab, host, ("agent", "guard"))

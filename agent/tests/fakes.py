@@ -312,7 +312,12 @@ class Rig:
         self.systemd = SilentSystemd()
         self.wake = asyncio.Event()
         self.keeper = LeaseKeeper(
-            self.etcd, self.config.timing, self.clock, directory / "lease", self.wake.set
+            self.etcd,
+            self.config.timing,
+            self.clock,
+            directory / "lease",
+            self.wake.set,
+            prefix=f"/{self.config.namespace}/{self.config.scope}/",
         )
         self.health = SteadyHealth()
         effects = Effects(

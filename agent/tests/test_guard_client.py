@@ -31,9 +31,14 @@ class Rig:
         self.directory = directory
         self.clock = Clock()
         self.config = config(directory)
-        self.guard = RemoteGuard(self.config, Path("/cage"), self.clock)
+        self.guard = self.agent()
+        self.guard.cage = Path("/cage")
         self.listener: socket.socket | None = None
         self.channel: socket.socket | None = None
+
+    def agent(self) -> RemoteGuard:
+        """Return the guard's client of an agent that has just started."""
+        return RemoteGuard(self.config, self.clock)
 
     def written(self) -> Orders | None:
         return Orders.read(orders_path(self.directory, "demo"))
@@ -110,12 +115,31 @@ async def test_the_watchdog_is_told_when_the_lease_ends_and_how_long_it_may_take
 
 async def test_the_shortest_lease_leaves_the_watchdog_a_second(tmp_path: Path) -> None:
     timing = {"lease_ttl": 2, "keepalive_interval": 0.4, "etcd_timeout": 0.5}
-    guard = RemoteGuard(config(tmp_path, pgherd=timing), None, Clock())
+    guard = RemoteGuard(config(tmp_path, pgherd=timing), Clock())
     guard.arm(NOW + 1.85)
     orders = Orders.read(orders_path(tmp_path, "demo"))
     assert orders is not None
     assert (orders.watchdog_timeout, orders.cage) == (1, "")
     assert orders.lease_end == pytest.approx(NOW + 2)
+
+
+async def test_the_next_agent_knows_whether_a_primary_was_guarded(rig: Rig) -> None:
+    known = [rig.agent().adopt()]
+    rig.guard.arm(NOW + 1)
+    successor = rig.agent()
+    known.append(successor.adopt())
+    assert successor.cage == Path("/cage")
+    rig.guard.disarm()
+    known.append(rig.agent().adopt())
+    assert known == [False, True, False]
+
+
+async def test_orders_of_another_boot_are_not_gone_on_with(rig: Rig) -> None:
+    rig.guard.arm(NOW + 1)
+    orders = rig.written()
+    assert orders is not None
+    orders._replace(boot_id="another").write(orders_path(rig.directory, "demo"))
+    assert not rig.agent().adopt()
 
 
 async def test_the_guard_gets_each_order_once(rig: Rig) -> None:

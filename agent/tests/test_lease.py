@@ -15,12 +15,16 @@ from agent.tests.fakes import Clock, MemoryEtcd
 from pgherd.clock import boot_id
 from pgherd.config import Timing
 from pgherd.errors import StoreUnavailableError
+from pgherd.etcd import Put
 from pgherd.lease import LeaseKeeper
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pgherd.etcd import KeyValue
+
 TIMING = Timing(lease_ttl=5, keepalive_interval=1)
+PREFIX = "/service/demo/"
 # What a lease of five seconds is good for, counted from before the request.
 GOOD_FOR = 5 - TIMING.margin
 
@@ -38,7 +42,7 @@ class Keeper:
 
     def successor(self) -> LeaseKeeper:
         """Return the keeper of the next agent process on this host."""
-        keeper = LeaseKeeper(self.etcd, TIMING, self.clock, self.path, self._changed)
+        keeper = LeaseKeeper(self.etcd, TIMING, self.clock, self.path, self._changed, prefix=PREFIX)
         keeper.on_renewal(self.deadlines.append)
         return keeper
 
@@ -117,6 +121,37 @@ class TestLoss:
         assert not await kept.keeper.renew()
         assert kept.keeper.lease is None
         assert kept.changes == told + 1
+
+    async def test_one_that_keys_hang_on_is_not_lost(self, kept: Keeper) -> None:
+        """A member that is behind says so; a majority knows better."""
+        await kept.keeper.renew()
+        lease = kept.keeper.lease
+        assert lease is not None
+        await kept.etcd.txn([], [Put(PREFIX + "leader", "pg1", lease.id)])
+        told, known = kept.changes, dict(kept.etcd.leases)
+        kept.etcd.leases.clear()
+        assert not await kept.keeper.renew()
+        assert (kept.keeper.lease, kept.changes) == (lease, told)
+        kept.etcd.leases.update(known)
+        assert await kept.keeper.renew()
+        kept.etcd.keys.clear()
+        kept.etcd.leases.clear()
+        await kept.keeper.renew()
+        assert kept.keeper.lease is None
+
+    async def test_without_an_answer_it_is_not_lost_either(
+        self, kept: Keeper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await kept.keeper.renew()
+        lease = kept.keeper.lease
+        kept.etcd.leases.clear()
+
+        async def silence(prefix: str) -> tuple[int, list[KeyValue]]:
+            raise StoreUnavailableError("no answer")
+
+        monkeypatch.setattr(kept.etcd, "range", silence)
+        assert not await kept.keeper.renew()
+        assert kept.keeper.lease == lease
 
     async def test_another_one_is_got_with_the_next_renewal(self, kept: Keeper) -> None:
         await kept.keeper.renew()

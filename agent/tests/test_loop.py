@@ -130,10 +130,11 @@ class TestALeader:
     async def test_deposed_it_steps_down_and_writes_nothing_more(self, stage: Stage) -> None:
         await stage.led_by_us()
         await stage.round()
-        stage.rig.etcd.leases.clear()
+        lease = stage.rig.keeper.lease
+        assert lease is not None
+        await stage.rig.etcd.lease_revoke(lease.id)
         await stage.rig.keeper.renew()
         other = await stage.rig.etcd.lease_grant(60)
-        stage.rig.etcd.keys.pop(f"{BASE}leader")
         await stage.put(other, leader="pg2")
         stage.rig.etcd.writes.clear()
         assert await stage.round() == "demote_without_key"

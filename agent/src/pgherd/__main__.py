@@ -10,7 +10,7 @@ def main() -> None:
         case ["agent", "--config", path]:
             from pathlib import Path
 
-            from pgherd.agent import main as run_agent
+            from pgherd.start import main as run_agent
 
             sys.exit(run_agent(Path(path)))
         case ["guard", "--config", path]:

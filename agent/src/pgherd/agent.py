@@ -1,24 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The daemon: puts the parts together, obeys signals, ends in order."""
+"""The daemon: puts the parts together, obeys signals, ends in order; start.py starts it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
-import sys
 from typing import TYPE_CHECKING, Final
 
 from pgherd.api import Api
 from pgherd.clock import boottime
-from pgherd.config import Config, load
-from pgherd.errors import ConfigError, ForeignDataError, ListenError
-from pgherd.etcd import Etcd
+from pgherd.config import load
+from pgherd.errors import ConfigError
 from pgherd.guard import DoubleGuard, InProcessGuard
-from pgherd.guard_client import RemoteGuard
 from pgherd.health import Health
-from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
 from pgherd.notify import Notifier
 from pgherd.peers import HttpPeers
@@ -29,13 +24,12 @@ from pgherd.systemd import SignsOfLife, is_restart
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from pathlib import Path
+
+    from pgherd.start import Foothold
 
 log = logging.getLogger(__name__)
 
 UNIT: Final = "pgherd.service"
-# sysexits.h EX_CONFIG: a human must act, so systemd does not start us again.
-EX_CONFIG: Final = 78
 
 
 async def until_one_ends(*parts: Coroutine[None, None, None]) -> None:
@@ -58,27 +52,23 @@ async def until_one_ends(*parts: Coroutine[None, None, None]) -> None:
 class Agent:
     """One running agent.
 
-    :param path: the configuration file, read again on SIGHUP.
+    :param foothold: what it has already; its configuration file is read again on SIGHUP.
     """
 
-    def __init__(self, path: Path, config: Config) -> None:
-        self._path = path
-        self._wake = asyncio.Event()
+    def __init__(self, foothold: Foothold) -> None:
+        config = foothold.config
+        self._path = foothold.path
+        self._wake = foothold.wake
+        self._etcd = foothold.etcd
+        self._keeper = foothold.keeper
+        self._guard_process = foothold.guard_process
         self._systemd = SignsOfLife(Notifier(), boottime)
-        self._etcd = Etcd(
-            config.etcd_endpoints,
-            timeout=config.timing.etcd_timeout,
-            hedge_delay=config.timing.hedge_delay,
-            tls=config.etcd_tls.client_context(),
-        )
         self._peers = HttpPeers(config.rest_tls.client_context())
         cage = Cage.below_own()
+        self._guard_process.cage = cage.path
         postgres = Postgres(config, self._wake.set, cage)
         self._guard = InProcessGuard(boottime, postgres.kill)
-        self._guard_process = RemoteGuard(config, cage.path, boottime)
         self._health = Health(config, postgres.local_conninfo(), boottime)
-        lease_file = config.runtime_dir / f"{config.scope}.lease"
-        self._keeper = LeaseKeeper(self._etcd, config.timing, boottime, lease_file, self._wake.set)
         effects = Effects(
             store=Store(self._etcd, config.namespace, config.scope, config.name),
             keeper=self._keeper,
@@ -98,8 +88,6 @@ class Agent:
         :raises ForeignDataError: the data directory belongs to another cluster.
         :raises ListenError: the REST API's address cannot be used.
         """
-        self._keeper.adopt()
-        await self._keeper.renew()
         await self._api.start()
         self._systemd.ready("serving")
         self._obey_signals()
@@ -167,30 +155,3 @@ class Agent:
         log.info("configuration read again")
         self._guard_process.reconfigure(config)
         self._loop.reconfigure(config)
-
-
-async def _run(path: Path, config: Config) -> None:
-    await Agent(path, config).run()
-
-
-def main(path: Path) -> int:
-    """Run the agent with the configuration file *path*; return the exit code."""
-    try:
-        config = load(path)
-    except ConfigError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"pgherd: {problem}\n")
-        return EX_CONFIG
-    logging.basicConfig(level=config.log_level, format="%(levelname)s %(message)s")
-    # One line a request of every library would drown what the agent has to say.
-    logging.getLogger("aiohttp").setLevel(logging.WARNING)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_run(path, config))
-    except ForeignDataError as error:
-        log.critical("%s", error)
-        return EX_CONFIG
-    except ListenError as error:
-        log.critical("%s", error)
-        return 1
-    return 0

@@ -40,7 +40,7 @@ def cli() -> None:
 def agent(path: Path) -> None:
     """Run the agent of this host (systemd does that)."""
     # Imported here: the other commands need none of it and start faster without.
-    from pgherd.agent import main as run_agent
+    from pgherd.start import main as run_agent
 
     sys.exit(run_agent(path))
 

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pgherd.clock import boot_id
@@ -15,8 +16,6 @@ from pgherd.guard import GuardState
 from pgherd.guard_orders import DATAGRAM_BYTES, Answer, Orders, orders_path, socket_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pgherd.config import Config
     from pgherd.effects import Clock
 
@@ -34,7 +33,6 @@ class _Settings:
 
     margin: float
     data_dir: str
-    cage: str
     mode: str
     device: str
     timeout: int
@@ -43,12 +41,12 @@ class _Settings:
 class RemoteGuard:
     """Gives the guard process its orders.
 
-    :param cage: the cgroup of the instance, None where it has none.
+    `cage` is the cgroup of the instance, None where it has none.
     """
 
-    def __init__(self, config: Config, cage: Path | None, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock) -> None:
         self._clock = clock
-        self._cage = cage
+        self.cage: Path | None = None
         self._boot_id = boot_id()
         self._settings = self._read(config)
         self._socket_path = socket_path(config.runtime_dir, config.scope)
@@ -65,7 +63,6 @@ class RemoteGuard:
         return _Settings(
             margin=timing.margin,
             data_dir=str(config.postgres.data_dir),
-            cage=str(self._cage or ""),
             mode=watchdog.mode,
             device=str(watchdog.device),
             # The reset comes when the guard could not kill, and before etcd lets others lead.
@@ -75,6 +72,15 @@ class RemoteGuard:
     def reconfigure(self, config: Config) -> None:
         """Use a configuration read anew, from the next orders on."""
         self._settings = self._read(config)
+
+    def adopt(self) -> bool:
+        """Go on from the orders of the agent before us; tell whether they guard a primary."""
+        orders = Orders.read(self._orders_path)
+        if orders is None or orders.boot_id != self._boot_id:
+            return False
+        self._orders = orders
+        self.cage = Path(orders.cage) if orders.cage else None
+        return orders.deadline is not None
 
     def arm(self, deadline: float) -> None:
         """PostgreSQL may be a primary until *deadline* (CLOCK_BOOTTIME seconds), not longer."""
@@ -101,7 +107,7 @@ class RemoteGuard:
             # The deadline has half a margin left to kill in; see Loop._extend_guard.
             lease_end=(deadline or 0.0) + settings.margin / 2,
             data_dir=settings.data_dir,
-            cage=settings.cage,
+            cage=str(self.cage or ""),
             watchdog_mode=settings.mode,
             watchdog_device=settings.device,
             watchdog_timeout=settings.timeout,

@@ -47,12 +47,21 @@ class LeaseKeeper:
 
     :param path: where the lease is kept for the agent's successor after a restart.
     :param on_change: called when the lease was gained or lost.
+    :param prefix: that of all keys that may hang on the lease.
     """
 
     def __init__(
-        self, etcd: Etcd, timing: Timing, clock: Clock, path: Path, on_change: Callable[[], None]
+        self,
+        etcd: Etcd,
+        timing: Timing,
+        clock: Clock,
+        path: Path,
+        on_change: Callable[[], None],
+        *,
+        prefix: str = "/",
     ) -> None:
         self._etcd = etcd
+        self._prefix = prefix
         self._timing = timing
         self._clock = clock
         self._path = path
@@ -109,20 +118,42 @@ class LeaseKeeper:
                 if self.lease is current:
                     self._extend(current.id, sent)
         except LeaseLostError:
-            log.warning("the lease was lost: etcd let it expire or somebody revoked it")
-            if self.lease is current:
-                self.lease = None
-            self._on_change()
+            await self._lose(current)
             return False
         except StoreError as error:
-            if self._answered:
-                log.warning("the lease could not be renewed: %s", error)
-            self._answered = False
+            self._note_silence(error)
             return False
         if not self._answered and self.lease is not None:
             log.info("the lease is renewed again")
         self._answered = True
         return True
+
+    async def _lose(self, lost: Lease | None) -> None:
+        """Let go of *lost* if nothing in etcd hangs on it any more.
+
+        One member may be behind or confused, and what it says must not cost the leadership. A
+        linearizable read is answered by a majority: while it finds a key of ours the lease lives,
+        and while nobody answers it is renewed on (Patroni's issue 3314).
+        """
+        try:
+            _, found = await self._etcd.range(self._prefix)
+        except StoreError as error:
+            self._note_silence(error)
+            return
+        if lost is not None and any(kv.lease == lost.id for kv in found):
+            if self._answered:
+                log.warning("an etcd member does not know our lease, on which there are keys")
+            self._answered = False
+            return
+        log.warning("the lease was lost: etcd let it expire or somebody revoked it")
+        if self.lease is lost:
+            self.lease = None
+        self._on_change()
+
+    def _note_silence(self, error: StoreError) -> None:
+        if self._answered:
+            log.warning("the lease could not be renewed: %s", error)
+        self._answered = False
 
     async def _grant(self, sent: float) -> None:
         self._ttl = self._timing.lease_ttl

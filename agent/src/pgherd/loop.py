@@ -422,7 +422,8 @@ class Loop:
             return False
         instance, leader = self.view.instance, self.view.other_leader
         if leader is None:
-            return True
+            # The last step towards what is asked for waits for the setting to settle.
+            return self.view.settled or self.view.settings.synchronous_mode == "off"
         # A standby that is on its way to the leader's timeline or position tells when it is there.
         optime = self.view.cluster.optime if self.view.cluster else 0
         lags = optime - instance.position > self.view.settings.maximum_lag_on_failover

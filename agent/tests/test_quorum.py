@@ -7,6 +7,7 @@ from itertools import combinations, product
 from typing import TYPE_CHECKING, Final
 
 import pytest
+
 from pgherd.quorum import (
     NOBODY_ACKNOWLEDGES,
     Acknowledging,

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# A leader without any standby waits this long for those that live before it goes on alone: long
-# enough for them to say whom they reach, short enough for clients. Seconds.
+# A leader without any standby asks those that live whom they reach, and waits for the answers
+# before it goes on alone: not so long that clients notice much. Seconds.
+ASK_AFTER_SECONDS: Final = 0.2
 ALONE_SECONDS: Final = 0.8
 # After a promotion the others need a moment to find the new leader. Seconds.
+ASK_AFTER_PROMOTION_SECONDS: Final = 1.5
 AFTER_PROMOTION_SECONDS: Final = 3.0
 
 
@@ -80,10 +82,14 @@ def _waits_for_others(view: View) -> bool:
     """Tell whether a leader that is alone still holds its breath."""
     if view.alone_since is None or not _awaited(view):
         return False
-    limit = ALONE_SECONDS
-    if view.promoted_at is not None and view.alone_since <= view.promoted_at:
-        limit = AFTER_PROMOTION_SECONDS
+    limit = AFTER_PROMOTION_SECONDS if _has_just_promoted(view) else ALONE_SECONDS
     return view.now - view.alone_since < limit
+
+
+def _has_just_promoted(view: View) -> bool:
+    """Tell whether this primary has never had a standby."""
+    since = view.alone_since
+    return since is not None and view.promoted_at is not None and since <= view.promoted_at
 
 
 def _target(view: View, sync: SyncKey) -> tuple[Acknowledging, Electing]:
@@ -129,8 +135,11 @@ def _leads(view: View) -> bool:
 
 def _asks(view: View) -> bool:
     sync = view.sync
-    ours = sync is not None and sync.leader == view.me
-    return _leads(view) and _is_alone(view) and ours and _awaited(view)
+    if sync is None or sync.leader != view.me or view.alone_since is None:
+        return False
+    patience = ASK_AFTER_PROMOTION_SECONDS if _has_just_promoted(view) else ASK_AFTER_SECONDS
+    waited = view.now - view.alone_since >= patience
+    return _leads(view) and _is_alone(view) and waited and _awaited(view)
 
 
 def other_side(view: View) -> frozenset[str]:

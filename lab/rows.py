@@ -95,6 +95,7 @@ def cut(how: faults.Cut | None = None) -> Callable[[Stage], None]:
         stage.await_commits()
         faults.heal(stage.lab, stage.primary)
 
+    act.__doc__ = f"Cut the primary off from {how or faults.Cut()}."
     return act
 
 

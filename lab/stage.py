@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 HEALTHY_SECONDS_MAX: Final = 180.0
 SYNCHRONOUS_SECONDS_MAX: Final = 30.0
 COMMITS_SECONDS_MAX: Final = 120.0
-SYNCHRONOUS: Final = (
-    "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')"
-)
 
 
 class FaultError(Exception):
@@ -161,7 +158,7 @@ def perform(lab: Lab, fault: Fault) -> Account:
 
 
 def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
-    primary = await_synchronous(cluster, Store(lab).config())
+    primary = await_synchronous(cluster, Store(lab))
     run = uuid.uuid4().hex
     probe = Probe(cluster.targets(), run=run)
     writers = Writers(lab, cluster, run)
@@ -191,25 +188,25 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
     return Account(**{**vars(cost), "before": primary, "after": leader, "failure": failure})
 
 
-def await_synchronous(cluster: Cluster, settings: Mapping[str, object]) -> str:
-    """Wait until both standbys acknowledge where the settings want it; return who leads.
+def await_synchronous(cluster: Cluster, store: Store) -> str:
+    """Wait until a majority may elect, where the settings want commits to wait; return who leads.
 
-    Raises LabError when they do not.
+    Raises LabError when that does not come.
     """
     leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
-    if str(settings.get("synchronous_mode", "off")).lower() in ("off", "false"):
+    if str(store.config().get("synchronous_mode", "off")).lower() in ("off", "false"):
         return leader
+    others = {host for host in MEMBERS if host != leader}
     deadline = time.monotonic() + SYNCHRONOUS_SECONDS_MAX
     while time.monotonic() < deadline:
-        leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
-        try:
-            if int(cluster.query(leader, SYNCHRONOUS)[0][0]) > 0:
-                return leader
-        except WireError:
-            continue
-        finally:
-            time.sleep(0.2)
-    raise LabError(f"No standby acknowledges commits after {SYNCHRONOUS_SECONDS_MAX:g} s.")
+        voters, quorum = store.quorum()
+        if voters == others and quorum < len(others):
+            return cluster.await_healthy(HEALTHY_SECONDS_MAX)
+        time.sleep(0.5)
+    raise LabError(
+        f"After {SYNCHRONOUS_SECONDS_MAX:g} s the voters are {', '.join(sorted(voters)) or 'none'} "
+        f"and the quorum is {quorum}."
+    )
 
 
 def repair(lab: Lab, hosts: Sequence[str] = MEMBERS) -> None:

@@ -24,9 +24,13 @@ class Store:
 
     def config(self) -> dict[str, Any]:
         """Return the cluster's dynamic settings."""
-        text = self._etcdctl("get", "--print-value-only", f"/service/{CLUSTER_NAME}/config")
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return self._get("config")
+
+    def quorum(self) -> tuple[frozenset[str], int]:
+        """Return the standbys that may vote, and the number that an election must exceed."""
+        sync = self._get("sync")
+        voters = sync.get("sync_standby") or ""
+        return frozenset(filter(None, voters.split(","))), sync.get("quorum") or 0
 
     def patch(self, settings: Mapping[str, object]) -> dict[str, Any]:
         """Set *settings*, None takes one away; return all as they were before."""
@@ -56,6 +60,12 @@ class Store:
             member = self._statuses()[host]["member"]
             self._etcdctl("move-leader", f"{member:x}", on=current)
             self.lab.progress.line(host, f"etcd's leader, taken over from {current}")
+
+    def _get(self, key: str) -> dict[str, Any]:
+        """Return the mapping in a key of the cluster, an empty one for a key that is not there."""
+        text = self._etcdctl("get", "--print-value-only", f"/service/{CLUSTER_NAME}/{key}")
+        found: dict[str, Any] = json.loads(text or "{}")
+        return found
 
     def _statuses(self) -> dict[str, dict[str, int]]:
         """Return member and leader, as numbers, by host of those that answer."""

@@ -89,7 +89,7 @@ def run(lab: Lab, chosen: Sequence[Fault], mode: str) -> list[Account]:
     Store(lab).patch({"synchronous_mode": mode})
     costs: list[Account] = []
     for fault in chosen:
-        lab.progress.line("fault", f"{fault.name}: {fault.act.__doc__ or 'cut off'}")
+        lab.progress.line("fault", f"{fault.name}: {fault.act.__doc__}")
         since = time.time()
         try:
             cost = perform(lab, fault)

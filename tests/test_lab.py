@@ -38,7 +38,7 @@ def test_bad_settings_name_the_variable_and_the_value(bad: dict[str, str], varia
 
 
 def test_environment_leads_back_to_the_same_lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings("other", "10.9.8.0/24", "12")
+    settings = Settings("other", "10.9.8.0/24", "12", data_disk=True)
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert Settings.from_environment() == settings

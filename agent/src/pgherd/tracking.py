@@ -59,10 +59,11 @@ class Tracker:
             self.start_failures = 0
         elif was_starting and not is_starting and not busy:
             self.start_failures += 1
-        self._promoted_at = (self._promoted_at or now) if instance.is_primary else None
 
     def complete(self, view: View) -> View:
         """Return *view* with what only the views before it can tell."""
+        is_primary = view.instance.is_primary
+        self._promoted_at = (self._promoted_at or view.now) if is_primary else None
         view = replace(
             view,
             unlocked_since=self._unlocked_since,
@@ -75,7 +76,7 @@ class Tracker:
         )
         if view.leader is not None and view.leader.name != view.me:
             self.former_leader = view.leader
-        alone = view.instance.is_primary and not standbys(view)
+        alone = is_primary and not standbys(view)
         since = self._alone_since
         self._alone_since = (view.now if since is None else since) if alone else None
         return replace(view, alone_since=self._alone_since)

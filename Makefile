@@ -16,10 +16,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests have a lab of their own, so that they never touch the demo's hosts.
 TEST_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-test} \
 	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.113.0/24}
+# And the faults of the table one more, whose hosts have data disks that may be broken.
+FAULTS_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-faults} \
+	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.115.0/24} PGHERD_LAB_DATA_DISK=1
 MYPY_PATHS := agent/src agent/tests lab plugins tests bench molecule
 UNIT_PATHS := agent/tests tests
 
-.PHONY: help venv lock demo test test-all lint unit molecule figures \
+.PHONY: help venv lock demo test test-all lint unit molecule faults figures \
 	lab-up lab-down lab-status clean
 
 help: ## list the commands
@@ -88,6 +91,11 @@ test-all: test ## the tests of CI and those too long for it
 	PGHERD_LAB_RELEASE=13 $(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.failover --runs 3
 	$(TEST_LAB) python -m lab down
+	$(MAKE) faults
+	$(FAULTS_LAB) python -m lab down
+
+faults: $(STAMP) ## break a cluster in every way; ROWS=a,b for some, RTO=fast for another profile
+	@$(FAULTS_LAB) python -m lab.table --rows "$(ROWS)" --rto "$(or $(RTO),normal)"
 
 figures: $(STAMP) ## repeat the loss of the primary; print median and spread
 	$(TEST_LAB) python -m bench.failover

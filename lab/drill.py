@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Faults of the primary's host, from a client's side, from the fault to the healed cluster."""
+"""The loss of the primary's host as a client sees it, step by step: takeover, follow, rejoin."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from lab.cluster import MEMBERS, Member
 from lab.probe import Losses, Probe, position
+from lab.stage import await_synchronous
+from lab.store import Store
 from lab.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.cluster import Cluster
     from lab.hosts import Lab
 
@@ -62,7 +62,7 @@ def lose_primary(lab: Lab, cluster: Cluster) -> HostLoss:
 
     Raises LabError or TimeoutError when the cluster does not heal within generous bounds.
     """
-    lost = cluster.await_healthy(TAKEOVER_SECONDS_MAX)
+    lost = await_synchronous(cluster, Store(lab))
     before = _timeline(cluster.members(), lost)
     probe = Probe(cluster.targets(), run=uuid.uuid4().hex)
     probe.start()
@@ -100,70 +100,6 @@ def lose_primary(lab: Lab, cluster: Cluster) -> HostLoss:
         unknown=len(probe.unknown),
         losses=probe.losses(present, lab.settings.address(lost), position(switch)),
         rows_after_rejoin=_rows_everywhere(cluster, probe, len(present)),
-    )
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """What a fault on the primary's host cost; times in seconds."""
-
-    primary: str
-    leader: str
-    timeline_before: int
-    timeline_after: int
-    outage_seconds: float
-    acknowledged: int
-    losses: Losses
-
-    @property
-    def lost(self) -> int:
-        """How many acknowledged rows are gone, with or without excuse."""
-        return len(self.losses.tail) + len(self.losses.unexplained)
-
-    def line(self, name: str) -> str:
-        """Return the report, for people."""
-        timelines = f"timeline {self.timeline_before} to {self.timeline_after}"
-        return (
-            f"{name}: {self.outage_seconds:.2f} s without an acknowledged write; {self.primary} "
-            f"led, {self.leader} leads, {timelines}; {self.acknowledged} rows acknowledged, "
-            f"{self.lost} lost"
-        )
-
-
-def disturb(
-    lab: Lab, cluster: Cluster, fault: Callable[[str], None], mend: Callable[[str], None]
-) -> Disturbance:
-    """Make *fault* on the primary's host under a writing client, *mend* it, account for every row.
-
-    Both get the host's name. The fault is mended once writes go on, wherever that is, and in any
-    case. Raises LabError or TimeoutError when the cluster does not heal within generous bounds.
-    """
-    primary = cluster.await_healthy(TAKEOVER_SECONDS_MAX)
-    before = _timeline(cluster.members(), primary)
-    probe = Probe(cluster.targets(), run=uuid.uuid4().hex)
-    probe.start()
-    try:
-        probe.await_rows(ROWS_BEFORE, after=0, timeout_seconds=30)
-        broken = time.monotonic()
-        fault(primary)
-        # A fault may take a moment to show: rows are counted from a second later.
-        probe.await_rows(ROWS_AFTER, after=broken + 1, timeout_seconds=TAKEOVER_SECONDS_MAX)
-    finally:
-        probe.stop()
-        mend(primary)
-    leader = cluster.await_healthy(REJOIN_SECONDS_MAX)
-    after = _timeline(cluster.members(), leader)
-    switch = position(cluster.switch_position(leader, before)) if after > before else 0
-    with Wire(cluster.target(leader), 10) as wire:
-        losses = probe.losses(probe.present(wire), lab.settings.address(primary), switch)
-    return Disturbance(
-        primary=primary,
-        leader=leader,
-        timeline_before=before,
-        timeline_after=after,
-        outage_seconds=probe.gap().seconds,
-        acknowledged=len(probe.acknowledged),
-        losses=losses,
     )
 
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from lab import disks, faults, processes
 from lab.cluster import MEMBERS
+from lab.errors import LabError
 from lab.stage import Fault, FaultError
 
 if TYPE_CHECKING:
@@ -15,28 +17,21 @@ if TYPE_CHECKING:
 
     from lab.stage import Stage
 
-FREEZE_SECONDS: Final = 60
 KILLS: Final = 20
-PAUSE_SECONDS: Final = 30
-CUT_SECONDS: Final = 20
-ETCD_SECONDS: Final = 30
-POSTMASTER_SECONDS: Final = 40
-DISK_SECONDS: Final = 30
-GONE_SECONDS: Final = 20
 FAILOVERS: Final = 3
 
 
 def agent_frozen(stage: Stage) -> None:
     """Freeze the agent; what systemd starts in its place is left alone."""
     frozen = processes.signal(stage.lab, stage.primary, "agent", "STOP")
-    stage.hold(FREEZE_SECONDS)
+    stage.hold()
     processes.thaw(stage.lab, stage.primary, frozen)
 
 
 def agent_held_frozen(stage: Stage) -> None:
     """Freeze the agent, and again whatever systemd starts in its place."""
     frozen: set[int] = set()
-    deadline = time.monotonic() + FREEZE_SECONDS
+    deadline = time.monotonic() + stage.seconds
     while time.monotonic() < deadline:
         current = processes.pid(stage.lab, stage.primary, "agent")
         if current and current not in frozen:
@@ -46,11 +41,24 @@ def agent_held_frozen(stage: Stage) -> None:
         processes.thaw(stage.lab, stage.primary, process)
 
 
-def agent_killed(stage: Stage) -> None:
-    """Kill the agent again and again, each time as soon as it is back."""
-    for _ in range(KILLS):
-        before = processes.signal(stage.lab, stage.primary, "agent", "KILL")
-        processes.await_back(stage.lab, stage.primary, "agent", before)
+def agent_killed(times: int) -> Callable[[Stage], None]:
+    """Return the fault that kills the agent again and again, each time as soon as it is back."""
+
+    def act(stage: Stage) -> None:
+        for _ in range(times):
+            before = processes.signal(stage.lab, stage.primary, "agent", "KILL")
+            processes.await_back(stage.lab, stage.primary, "agent", before)
+
+    act.__doc__ = f"Kill the agent, {times} times in all, each time as soon as it is back."
+    return act
+
+
+def agent_stopped(stage: Stage) -> None:
+    """Stop the agent in good order: the lead is handed over. Start it once another leads."""
+    stage.lab.exec(stage.primary, ["systemctl", "stop", processes.UNITS["agent"]])
+    stage.lab.progress.line(stage.primary, "agent stopped")
+    stage.await_commits()
+    stage.lab.exec(stage.primary, ["systemctl", "start", processes.UNITS["agent"]])
 
 
 def agent_and_guard_killed(stage: Stage) -> None:
@@ -68,14 +76,14 @@ def agent_and_guard_gone(stage: Stage) -> None:
     """Kill both for good: nobody is left to stop the old primary, its commits must wait."""
     processes.keep_down(stage.lab, stage.primary, ("agent", "guard"))
     stage.await_leader_other_than(stage.primary)
-    stage.hold(GONE_SECONDS)
+    stage.hold()
     processes.bring_back(stage.lab, stage.primary, ("agent", "guard"))
 
 
 def host_paused(stage: Stage) -> None:
     """Freeze the primary's host and let it go on long after it was replaced."""
     stage.lab.pause(stage.primary)
-    stage.hold(PAUSE_SECONDS)
+    stage.hold()
     stage.lab.unpause(stage.primary)
 
 
@@ -91,7 +99,7 @@ def cut(how: faults.Cut | None = None) -> Callable[[Stage], None]:
 
     def act(stage: Stage) -> None:
         faults.cut(stage.lab, stage.primary, how)
-        stage.hold(CUT_SECONDS)
+        stage.hold()
         stage.await_commits()
         faults.heal(stage.lab, stage.primary)
 
@@ -102,7 +110,7 @@ def cut(how: faults.Cut | None = None) -> Callable[[Stage], None]:
 def standby_lost(stage: Stage) -> None:
     """Cut the power of a standby's host; switch it on later."""
     stage.lab.kill(stage.standbys[0])
-    stage.hold(GONE_SECONDS)
+    stage.hold()
     stage.await_commits()
     stage.lab.start(stage.standbys[0])
 
@@ -117,7 +125,7 @@ def _lose_standbys(stage: Stage) -> None:
 def both_standbys_lost(stage: Stage) -> None:
     """Kill all of pgherd and PostgreSQL on both standbys: the primary goes on alone."""
     _lose_standbys(stage)
-    stage.hold(GONE_SECONDS)
+    stage.hold()
     stage.await_commits()
     for host in stage.standbys:
         processes.bring_back(stage.lab, host, ("agent", "guard"))
@@ -127,7 +135,7 @@ def both_standbys_lost_strict(stage: Stage) -> None:
     """The same in strict mode: nothing is acknowledged until one is back."""
     _lose_standbys(stage)
     lost = time.monotonic()
-    stage.hold(GONE_SECONDS)
+    stage.hold()
     acknowledged = stage.commits_since(lost)
     for host in stage.standbys:
         processes.bring_back(stage.lab, host, ("agent", "guard"))
@@ -155,7 +163,7 @@ def etcd_leader_hung(stage: Stage) -> None:
 
 def _freeze_etcd(stage: Stage, host: str) -> None:
     frozen = processes.signal(stage.lab, host, "etcd", "STOP")
-    stage.hold(ETCD_SECONDS)
+    stage.hold()
     processes.thaw(stage.lab, host, frozen)
 
 
@@ -164,7 +172,7 @@ def etcd_stopped(stage: Stage) -> None:
     for host in MEMBERS:
         stage.lab.exec(host, ["systemctl", "stop", "--no-block", "etcd"])
     stage.lab.progress.line("etcd", "stopped everywhere")
-    stage.hold(ETCD_SECONDS)
+    stage.hold()
     for host in MEMBERS:
         stage.lab.exec(host, ["systemctl", "start", "--no-block", "etcd"])
     stage.lab.progress.line("etcd", "started everywhere")
@@ -178,21 +186,21 @@ def postmaster_killed(stage: Stage) -> None:
 def postmaster_hung(stage: Stage) -> None:
     """Freeze the postmaster of the primary: who is connected works on, nobody else gets in."""
     frozen = processes.signal(stage.lab, stage.primary, processes.POSTMASTER, "STOP")
-    stage.hold(POSTMASTER_SECONDS)
+    stage.hold()
     processes.thaw(stage.lab, stage.primary, frozen)
 
 
 def disk_full(stage: Stage) -> None:
     """Fill the primary's data disk; make room later."""
     disks.fill(stage.lab, stage.primary)
-    stage.hold(DISK_SECONDS)
+    stage.hold()
     disks.empty(stage.lab, stage.primary)
 
 
 def disk_read_only(stage: Stage) -> None:
     """Let the primary's data disk refuse writes; start the host anew once another leads."""
     disks.make_read_only(stage.lab, stage.primary)
-    stage.hold(DISK_SECONDS)
+    stage.hold()
     stage.lab.kill(stage.primary)
     stage.lab.start(stage.primary)
 
@@ -214,34 +222,48 @@ def all_off(stage: Stage) -> None:
         stage.lab.start(host, wait=False)
 
 
+LAX: Final = {"synchronous_mode_strict": False}
+STRICT: Final = {"synchronous_mode_strict": True}
+PEERS_AND_ETCD: Final = faults.Cut(peers=MEMBERS)
+PEERS: Final = faults.Cut(peers=MEMBERS, etcd=False)
+ETCD: Final = faults.Cut(peers=MEMBERS, etcd=True)
+INCOMING: Final = faults.Cut(peers=MEMBERS, way="in")
+OUTGOING: Final = faults.Cut(peers=MEMBERS, way="out")
 ROWS: Final = (
-    Fault("agent_frozen", agent_frozen),
-    Fault("agent_held_frozen", agent_held_frozen),
-    Fault("agent_killed_20_times", agent_killed),
+    Fault("agent_frozen", agent_frozen, seconds=60),
+    Fault("agent_held_frozen", agent_held_frozen, seconds=60),
+    Fault("agent_killed", agent_killed(KILLS)),
+    Fault("agent_stopped", agent_stopped),
     Fault("agent_and_guard_killed", agent_and_guard_killed),
     Fault("agent_and_guard_gone", agent_and_guard_gone),
-    Fault("host_paused", host_paused),
+    Fault("host_paused", host_paused, seconds=30),
     Fault("host_lost", host_lost),
     Fault("cut_from_everybody", cut()),
-    Fault("cut_from_peers_and_etcd", cut(faults.Cut(peers=MEMBERS))),
-    Fault("cut_from_peers", cut(faults.Cut(peers=MEMBERS, etcd=False))),
-    Fault("cut_from_etcd", cut(faults.Cut(peers=MEMBERS, etcd=True))),
-    Fault("cut_incoming", cut(faults.Cut(peers=MEMBERS, way="in"))),
-    Fault("cut_outgoing", cut(faults.Cut(peers=MEMBERS, way="out"))),
+    Fault("cut_from_peers_and_etcd", cut(PEERS_AND_ETCD)),
+    Fault("cut_from_peers", cut(PEERS)),
+    Fault("cut_from_etcd", cut(ETCD)),
+    Fault("cut_incoming", cut(INCOMING)),
+    Fault("cut_outgoing", cut(OUTGOING)),
     Fault("standby_lost", standby_lost),
-    Fault("both_standbys_lost", both_standbys_lost, {"synchronous_mode_strict": False}),
-    Fault(
-        "both_standbys_lost_strict", both_standbys_lost_strict, {"synchronous_mode_strict": True}
-    ),
+    Fault("both_standbys_lost", both_standbys_lost, settings=LAX),
+    Fault("both_standbys_lost_strict", both_standbys_lost_strict, settings=STRICT),
     Fault("etcd_leader_and_primary_lost", etcd_leader_and_primary_lost),
-    Fault("etcd_member_hung", etcd_member_hung),
-    Fault("etcd_leader_hung", etcd_leader_hung),
-    Fault("etcd_stopped", etcd_stopped, {"failsafe_mode": False}),
-    Fault("etcd_stopped_failsafe", etcd_stopped, {"failsafe_mode": True}),
+    Fault("etcd_member_hung", etcd_member_hung, seconds=30),
+    Fault("etcd_leader_hung", etcd_leader_hung, seconds=30),
+    Fault("etcd_stopped", etcd_stopped, seconds=30, settings={"failsafe_mode": False}),
+    Fault("etcd_stopped_failsafe", etcd_stopped, seconds=30, settings={"failsafe_mode": True}),
     Fault("postmaster_killed", postmaster_killed),
-    Fault("postmaster_hung", postmaster_hung),
-    Fault("disk_full", disk_full),
-    Fault("disk_read_only", disk_read_only),
+    Fault("postmaster_hung", postmaster_hung, seconds=40),
+    Fault("disk_full", disk_full, seconds=30),
+    Fault("disk_read_only", disk_read_only, seconds=30),
     Fault("three_failovers", three_failovers),
     Fault("all_off", all_off),
 )
+
+
+def find(name: str, **changes: Any) -> Fault:
+    """Return the fault called *name*, with *changes*; raises LabError when there is none."""
+    for fault in ROWS:
+        if fault.name == name:
+            return replace(fault, **changes)
+    raise LabError(f"There is no fault {name!r}: there are {', '.join(row.name for row in ROWS)}.")

@@ -33,12 +33,13 @@ class FaultError(Exception):
 
 @dataclass
 class Stage:
-    """What a fault has to play with: the lab, who leads, and the client that writes."""
+    """What a fault has to play with: the lab, who leads, the client that writes, and how long."""
 
     lab: Lab
     cluster: Cluster
     primary: str
     probe: Probe
+    seconds: float
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,9 +51,9 @@ class Stage:
         """The members that did not lead at the beginning."""
         return tuple(host for host in MEMBERS if host != self.primary)
 
-    def hold(self, seconds: float) -> None:
-        """Leave things as they are for a while."""
-        time.sleep(seconds)
+    def hold(self) -> None:
+        """Leave things as they are for as long as the fault lasts."""
+        time.sleep(self.seconds)
 
     def await_commits(self, count: int = 50) -> None:
         """Wait until *count* writes were acknowledged from now on; raises FaultError."""
@@ -86,10 +87,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault: its name, what happens (until it is mended) and the settings it happens under."""
+    """A fault: its name, what happens until it is mended, how long it lasts, and under what.
+
+    settings: dynamic settings of the cluster for as long as that.
+    """
 
     name: str
     act: Callable[[Stage], None]
+    seconds: float = 20
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -165,7 +170,7 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
     writers.start(primary)
     probe.start()
     failure = ""
-    stage = Stage(lab, cluster, primary, probe)
+    stage = Stage(lab, cluster, primary, probe, fault.seconds)
     try:
         stage.await_commits()
         fault.act(stage)

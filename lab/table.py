@@ -18,7 +18,7 @@ from lab.cluster import MEMBERS, REPOSITORY
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.playbook import deploy
-from lab.rows import ROWS
+from lab.rows import ROWS, find
 from lab.settings import Settings
 from lab.stage import Account, Fault, perform
 from lab.store import Store
@@ -63,12 +63,7 @@ def choose(names: str) -> tuple[Fault, ...]:
 
     Raises LabError for a name that no fault has.
     """
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    known = {fault.name: fault for fault in ROWS}
-    for name in wanted:
-        if name not in known:
-            raise LabError(f"There is no fault {name!r}: there are {', '.join(known)}.")
-    return tuple(known[name] for name in wanted) or ROWS
+    return tuple(find(name.strip()) for name in names.split(",") if name.strip()) or ROWS
 
 
 def keep_evidence(lab: Lab, fault: str, since: float) -> None:

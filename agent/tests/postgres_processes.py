@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import importlib
 import os
 import pwd
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,6 +46,8 @@ def unprivileged() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
+    # What is imported later might not be readable then.
+    importlib.import_module("concurrent.futures.thread")
     account, groups = pwd.getpwnam("postgres"), os.getgroups()
     os.setgroups([account.pw_gid])
     os.setresgid(account.pw_gid, account.pw_gid, 0)
@@ -177,4 +181,7 @@ async def nodes(count: int, **parameters: Any) -> AsyncIterator[list[Node]]:
             for node in made:
                 await node.end()
             os.chdir(before)
+            for thread in threading.enumerate():
+                if thread.name == "trash":
+                    thread.join()
             shutil.rmtree(directory)

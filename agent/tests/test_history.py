@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from pgherd.history import Branch, has_diverged, parse_history, switch_point
+from pgherd.history import Branch, Parting, Past, has_left, parse_history, parting
 
 # As PostgreSQL writes it: tab-separated, blank lines between.
 FILE = (
@@ -32,21 +34,21 @@ def test_the_first_timeline_has_no_history(text: str) -> None:
     assert parse_history(text) == ()
 
 
-@pytest.mark.parametrize(("timeline", "end"), [(1, 0x3000060), (2, 0x5000000), (3, None)])
-def test_a_timeline_ends_where_the_next_began(timeline: int, end: int | None) -> None:
-    assert switch_point(HISTORY, timeline) == end
+OURS = Past(2, HISTORY[:1], 0x4000000)
+THEIRS = Past(3, HISTORY, 0x9000000)
+BRANCH_1 = Branch(1, 0x3000060, "")
 
 
 @pytest.mark.parametrize(
-    ("timeline", "position", "diverged"),
+    ("timeline", "position", "left"),
     [
-        (1, 0x3000060, False),
-        (1, 0x3000061, True),
-        (1, 0, False),
-        (2, 0x5000000, False),
-        (2, 0x5000001, True),
-        (3, 0x9000000, False),
-        (4, 0, True),
+        (1, 0x3000060, None),
+        (1, 0x3000061, 0x3000060),
+        (1, 0, None),
+        (2, 0x5000000, None),
+        (2, 0x5000001, 0x5000000),
+        (3, 0x9000000, None),
+        (4, 0x9000000, 0),
     ],
     ids=[
         "up to the switch point",
@@ -55,10 +57,58 @@ def test_a_timeline_ends_where_the_next_began(timeline: int, end: int | None) ->
         "up to the second one",
         "beyond the second one",
         "the leader's own timeline",
-        "a timeline the leader does not know",
+        "a timeline of which nothing is known",
     ],
 )
 def test_wal_beyond_the_switch_point_is_no_part_of_the_leaders_past(
-    timeline: int, position: int, diverged: bool
+    timeline: int, position: int, left: int | None
 ) -> None:
-    assert has_diverged(HISTORY, 3, timeline, position) is diverged
+    """R25; the history file of ours may be missing."""
+    ours = Past(timeline, tuple(each for each in HISTORY if each.timeline < timeline), position)
+    if timeline == 4:
+        ours = replace(ours, branches=())
+    assert has_left(ours, THEIRS) == left
+    if timeline < 4:
+        assert has_left(replace(ours, branches=()), THEIRS) == left
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (OURS, THEIRS, Parting(2, 0x3000060, 0x5000000)),
+        (THEIRS, OURS, Parting(2, 0x3000060, 0x5000000)),
+        (THEIRS, THEIRS, Parting(3, 0x5000000, None)),
+        (Past(1, (), 7), Past(1, (), 9), Parting(1, 0, None)),
+        (OURS, Past(2, (Branch(1, 0x3000000, ""),), 0), Parting(1, 0, 0x3000000)),
+        (OURS, Past(3, (Branch(1, 0x3000000, ""), HISTORY[1]), 0), Parting(1, 0, 0x3000000)),
+        (Past(3, (BRANCH_1,), 0), OURS, Parting(1, 0, 0x3000060)),
+        (Past(3, (BRANCH_1,), 0), THEIRS, Parting(1, 0, 0x3000060)),
+        (Past(4, (Branch(3, 0x10, ""),), 0x20), THEIRS, Parting(0, 0, 0)),
+    ],
+    ids=[
+        "we are on the way",
+        "they are on the way",
+        "on one timeline",
+        "on the first one",
+        "on two timelines of one number",
+        "on two of one number, which they have left",
+        "on another timeline from the same place",
+        "on one of their number from another place",
+        "nothing shared",
+    ],
+)
+def test_pasts_part_where_one_of_them_took_another_way(
+    ours: Past, theirs: Past, expected: Parting
+) -> None:
+    assert parting(ours, theirs) == expected
+
+
+def test_two_timelines_of_one_number_that_began_elsewhere_are_two() -> None:
+    ours = Past(2, (BRANCH_1,), 0x3000100)
+    assert has_left(ours, Past(2, (Branch(1, 0x3000000, ""),), 0)) == 0x3000000
+    assert has_left(ours, Past(2, (Branch(1, 0x3000080, ""),), 0)) == 0x3000060
+
+
+def test_a_timeline_that_the_leader_does_not_know_is_left_even_if_nothing_is_on_it() -> None:
+    ours = Past(4, HISTORY[:1], 0x3000060)
+    assert has_left(ours, THEIRS) == 0x3000060

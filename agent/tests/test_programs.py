@@ -12,7 +12,7 @@ import pytest
 from agent.tests.builders import LIMITS, SYSTEM_ID
 from pgherd.errors import CommandError
 from pgherd.model import Control
-from pgherd.programs import Programs, parse_control
+from pgherd.programs import Programs, parse_control, parse_fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def script(directory: Path, name: str, body: str) -> Programs:
 
 class TestControl:
     def test_it_is_read(self) -> None:
-        assert parse_control(OUTPUT) == Control(
+        assert parse_control(parse_fields(OUTPUT)) == Control(
             system_id=SYSTEM_ID,
             state="in production",
             timeline=3,
@@ -64,12 +64,12 @@ class TestControl:
     def test_a_missing_line_is_named(self, label: str) -> None:
         lines = [line for line in OUTPUT.splitlines() if not line.startswith(label)]
         with pytest.raises(CommandError, match=label):
-            parse_control("\n".join(lines))
+            parse_control(parse_fields("\n".join(lines)))
 
     @pytest.mark.parametrize("wrong", ["TimeLineID:       x", "TimeLineID: "])
     def test_a_damaged_line_is_an_error(self, wrong: str) -> None:
         with pytest.raises(CommandError, match="unexpected output"):
-            parse_control(OUTPUT.replace("TimeLineID:       3", wrong))
+            parse_control(parse_fields(OUTPUT.replace("TimeLineID:       3", wrong)))
 
     async def test_it_is_asked_of_the_program(self, tmp_path: Path) -> None:
         (tmp_path / "output").write_text(OUTPUT)
@@ -80,6 +80,24 @@ class TestControl:
 class TestRunning:
     async def test_what_it_prints_is_returned(self, tmp_path: Path) -> None:
         assert await script(tmp_path, "tool", 'printf "%s|" "$@"').run("tool", "a b", "") == "a b||"
+
+    async def test_what_it_tells_is_logged_as_it_comes_and_kept_when_it_fails(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        body = "yes | head -n 100000; echo one >&2; echo 'error: two' >&2; echo three >&2; exit $1"
+        programs = script(tmp_path, "tool", body)
+        heard: list[str] = []
+        with caplog.at_level("INFO", "pgherd.programs"):
+            await programs.watch("tool", "0", heard=heard)
+        assert heard == caplog.messages == ["one", "error: two", "three"]
+        with pytest.raises(CommandError, match="exit code 3: error: two"):
+            await programs.watch("tool", "3", heard=heard)
+        assert heard[3:] == heard[:3]
+
+    async def test_the_last_line_is_that_of_a_program_that_fails_too(self, tmp_path: Path) -> None:
+        programs = script(tmp_path, "tool", "echo \"$1\"; echo 'a  b'; echo problem >&2; exit 1")
+        assert await programs.last_line("tool", "x y") == "a  b"
+        assert await script(tmp_path, "tool", "exit 0").last_line("tool") == ""
 
     async def test_it_speaks_english_and_gets_the_environment(self, tmp_path: Path) -> None:
         programs = script(tmp_path, "tool", 'echo "$LC_ALL $PGAPPNAME"')

@@ -1,15 +1,32 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The data directory as a directory: new ones grow beside it, old ones are set aside."""
+"""The data directory as a directory: new ones grow beside it, old ones are set aside.
+
+What is removed is renamed first and goes in a thread: a large directory takes its time, and the
+agent has none to wait.
+"""
 
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+import threading
+import time
+from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import PostgresError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# pg_rewind works on a directory of this suffix, so that half of its work is never started.
+REWINDING: Final = "rewinding"
+# A directory that is being replaced waits here, in case that fails.
+REPLACED: Final = "replaced"
+TRASH: Final = "trash"
+
+
+def beside(data_dir: Path, suffix: str) -> Path:
+    """Return the path beside *data_dir*, on the same file system, that *suffix* names."""
+    return data_dir.with_name(f"{data_dir.name}.{suffix}")
 
 
 def staging(data_dir: Path) -> Path:
@@ -25,8 +42,12 @@ def staging(data_dir: Path) -> Path:
             f"{data_dir} is not empty and holds no database; it is left as it is. "
             "Move its content away and this member goes on by itself."
         )
-    path = data_dir.with_name(data_dir.name + ".new")
-    shutil.rmtree(path, ignore_errors=True)
+    path = beside(data_dir, "new")
+    discard(path)
+    # What pg_rewind left half done is of no use to anybody.
+    discard(beside(data_dir, REWINDING))
+    for trash in data_dir.parent.glob(f"{data_dir.name}.{TRASH}.*"):
+        _remove(trash)
     try:
         path.mkdir(0o700)
     except OSError as error:
@@ -46,13 +67,30 @@ def put_in_place(path: Path, data_dir: Path) -> None:
         path.rename(data_dir)
     except OSError as error:
         raise PostgresError(f"{data_dir} is in the way: {error.strerror}") from error
+    discard(beside(data_dir, REPLACED))
 
 
 def set_aside(data_dir: Path, suffix: str) -> Path | None:
-    """Rename *data_dir*, replacing what was set aside so before; None when there is none."""
+    """Rename *data_dir*, replacing what was set aside so before; None when there is none.
+
+    :raises OSError: it cannot be renamed.
+    """
     if not data_dir.exists():
         return None
-    aside = data_dir.with_name(f"{data_dir.name}.{suffix}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = beside(data_dir, suffix)
+    discard(aside)
     data_dir.rename(aside)
     return aside
+
+
+def discard(path: Path) -> None:
+    """Have the directory *path*, if there is one, be gone at once."""
+    if path.exists():
+        base = path.name.rpartition(".")[0]
+        trash = path.with_name(f"{base}.{TRASH}.{time.time_ns()}")
+        path.rename(trash)
+        _remove(trash)
+
+
+def _remove(path: Path) -> None:
+    threading.Thread(target=shutil.rmtree, args=(path, True), name="trash", daemon=True).start()

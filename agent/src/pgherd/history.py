@@ -28,20 +28,63 @@ def parse_history(text: str) -> tuple[Branch, ...]:
     return tuple(branches)
 
 
-def switch_point(branches: tuple[Branch, ...], timeline: int) -> int | None:
-    """Return where *timeline* ended in this history, None when it is no part of it."""
-    return next((branch.end for branch in branches if branch.timeline == timeline), None)
+@dataclass(frozen=True)
+class Past:
+    """The WAL that somebody holds: its timelines, oldest first, and where it ends (bytes)."""
+
+    timeline: int
+    branches: tuple[Branch, ...]
+    end: int
+
+    @property
+    def path(self) -> tuple[tuple[int, int | None], ...]:
+        """Each timeline and where the next one branched off; the last one is open."""
+        ended = tuple((branch.timeline, branch.end) for branch in self.branches)
+        return (*ended, (self.timeline, None))
+
+    @property
+    def timelines(self) -> tuple[int, ...]:
+        return tuple(timeline for timeline, _ in self.path)
 
 
-def has_diverged(
-    branches: tuple[Branch, ...], leader_timeline: int, timeline: int, position: int
-) -> bool:
-    """Tell whether WAL up to *position* on *timeline* is no part of the leader's past (R25).
+@dataclass(frozen=True)
+class Parting:
+    """Where two pasts go apart, as far as their history files tell.
 
-    :param branches: the history of *leader_timeline*.
-    :param position: the end of the WAL we hold, bytes.
+    :param timeline: the last timeline they share, 0 for none.
+    :param begin: where it began, bytes.
+    :param end: up to where they share it; None when neither has left it.
     """
-    if timeline == leader_timeline:
-        return False
-    end = switch_point(branches, timeline)
-    return end is None or position > end
+
+    timeline: int
+    begin: int
+    end: int | None
+
+
+def parting(ours: Past, theirs: Past) -> Parting:
+    """Return where *ours* and *theirs* go apart.
+
+    Two timelines of one number are one only if they branched off at the same place: each of two
+    members may have been promoted to it. A history of ours that is missing is taken for theirs.
+    """
+    path = ours.path
+    if not ours.branches and ours.timeline in theirs.timelines:
+        path = theirs.path[: theirs.timelines.index(ours.timeline)] + path
+    shared, begin, start = 0, 0, 0
+    for (timeline, end), (other, other_end) in zip(path, theirs.path, strict=False):
+        if timeline != other:
+            break
+        shared, begin = timeline, start
+        if end is None or other_end is None or end != other_end:
+            known = [each for each in (end, other_end) if each is not None]
+            return Parting(shared, begin, min(known, default=None))
+        start = end
+    return Parting(shared, begin, start)
+
+
+def has_left(ours: Past, theirs: Past) -> int | None:
+    """Return where our WAL left *theirs* (R25), None when it is part of it by the history files."""
+    fork = parting(ours, theirs).end
+    if fork is None or (ours.end <= fork and ours.timeline in theirs.timelines):
+        return None
+    return min(fork, ours.end)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ from pgherd.errors import CommandError
 from pgherd.model import Control, parse_lsn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -40,21 +41,71 @@ class Programs:
     def path(self, program: str) -> str:
         return str(self._bin_dir / program)
 
-    async def run(self, program: str, *arguments: str, report: bool = False) -> str:
+    async def run(self, program: str, *arguments: str) -> str:
         """Run *program* to its end and return its standard output.
 
         A cancelled caller takes the program with it.
 
-        :param report: log what it wrote to standard error, where it tells what it does.
         :raises CommandError: it ended with another exit code than 0, or could not be started.
         """
+        process = await self._start(program, self.path(program), *arguments)
+        with _taken_along(process):
+            output, problems = await process.communicate()
+        if process.returncode != 0:
+            raise CommandError(program, process.returncode or 1, problems.decode(errors="replace"))
+        return output.decode(errors="replace")
+
+    async def watch(self, program: str, *arguments: str, heard: list[str]) -> None:
+        """Run *program* to its end, and log what it tells on its standard error as it comes.
+
+        A cancelled caller takes the program with it.
+
+        :param heard: gets each line as well, and has them also when this raises.
+        :raises CommandError: it ended with another exit code than 0, or could not be started.
+        """
+        process = await self._start(program, self.path(program), *arguments)
+        assert process.stderr is not None
+        assert process.stdout is not None
+        with _taken_along(process):
+            # Its standard output is of no interest, but must not fill up.
+            drained = asyncio.create_task(process.stdout.read())
+            async for line in process.stderr:
+                heard.append(line.decode(errors="replace").rstrip())
+                log.info("%s", heard[-1])
+            await drained
+            await process.wait()
+        if process.returncode != 0:
+            raise CommandError(program, process.returncode or 1, "\n".join(heard))
+
+    async def last_line(self, program: str, *arguments: str) -> str:
+        """Run *program* and return the last line it prints, whatever its exit code.
+
+        :raises CommandError: it could not be started.
+        """
+        pipe = ["sh", "-c", '"$@" 2> /dev/null | tail -n 1', "sh", self.path(program), *arguments]
+        process = await self._start(program, *pipe)
+        with _taken_along(process):
+            output, _ = await process.communicate()
+        return output.decode(errors="replace").rstrip("\n")
+
+    async def shell(self, command: str, directory: Path) -> None:
+        """Run the shell line *command* in *directory*, as the server does with archive_command.
+
+        :raises CommandError: it ended with another exit code than 0, or could not be started.
+        """
+        process = await self._start("sh", "env", f"--chdir={directory}", "sh", "-c", command)
+        with _taken_along(process):
+            _, problems = await process.communicate()
+        if process.returncode != 0:
+            raise CommandError("sh", process.returncode or 1, problems.decode(errors="replace"))
+
+    async def _start(self, program: str, *command: str) -> asyncio.subprocess.Process:
         try:
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 # A killed agent takes its programs along: two of them must not share a directory.
                 "setpriv",
                 "--pdeathsig=KILL",
-                self.path(program),
-                *arguments,
+                *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -62,33 +113,44 @@ class Programs:
             )
         except OSError as error:
             raise CommandError(program, 127, f"cannot be started: {error}") from error
-        try:
-            output, problems = await process.communicate()
-        except asyncio.CancelledError:
-            if process.returncode is None:
-                process.kill()
-            raise
-        if process.returncode != 0:
-            raise CommandError(program, process.returncode or 1, problems.decode(errors="replace"))
-        for line in problems.decode(errors="replace").splitlines() if report else ():
-            log.info("%s", line)
-        return output.decode(errors="replace")
 
     async def control(self, data_dir: Path) -> Control:
         """Read the control file of *data_dir*.
 
         :raises CommandError: there is none, or it is damaged.
         """
-        return parse_control(await self.run("pg_controldata", str(data_dir)))
+        return parse_control(await self.control_fields(data_dir))
+
+    async def control_fields(self, data_dir: Path) -> dict[str, str]:
+        """Return every line of *data_dir*'s control file, by pg_controldata's names.
+
+        :raises CommandError: there is none, or it is damaged.
+        """
+        return parse_fields(await self.run("pg_controldata", str(data_dir)))
 
 
-def parse_control(output: str) -> Control:
-    """Read pg_controldata's output (C locale).
+@contextlib.contextmanager
+def _taken_along(process: asyncio.subprocess.Process) -> Iterator[None]:
+    """Kill *process* when the caller is cancelled."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if process.returncode is None:
+            process.kill()
+        raise
+
+
+def parse_fields(output: str) -> dict[str, str]:
+    """Read pg_controldata's output (C locale)."""
+    pairs = (line.partition(":") for line in output.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def parse_control(fields: Mapping[str, str]) -> Control:
+    """Pick from pg_controldata's lines what we need always.
 
     :raises CommandError: an expected line is missing.
     """
-    pairs = (line.partition(":") for line in output.splitlines() if ":" in line)
-    fields = {name.strip(): value.strip() for name, _, value in pairs}
     try:
         return Control(
             system_id=fields["Database system identifier"],

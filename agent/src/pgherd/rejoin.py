@@ -6,11 +6,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pgherd.errors import CommandError, PostgresError
-from pgherd.history import has_diverged
+from pgherd.divergence import diverged, past_of
+from pgherd.salvage import Salvage
 
 if TYPE_CHECKING:
-    from pgherd.model import Control, Instance, Member
+    from pgherd.divergence import Divergence
+    from pgherd.history import Past
+    from pgherd.model import Instance, Member
     from pgherd.postgres import Postgres
 
 log = logging.getLogger(__name__)
@@ -24,81 +26,48 @@ async def is_diverged(
 ) -> bool:
     """Tell whether the running instance has applied WAL that *leader*'s history does not have.
 
-    WAL received and not applied does not count: the last bytes that came from a primary that died
-    are often half a record, which the new primary has dropped and a standby overwrites.
+    The two may call their timelines the same.
 
-    :param within: seconds the leader has for each of two answers.
+    :param within: seconds the leader has for each answer.
     :raises PostgresError: the leader does not answer, or is no primary yet.
     """
-    timeline, branches = await postgres.leader_history(leader, within)
-    applied = instance.location or instance.replayed or 0
-    return has_diverged(branches, timeline, instance.timeline or 0, applied)
-
-
-async def _needs_rewind(postgres: Postgres, control: Control, leader: Member) -> bool:
-    """Decide for a stopped instance (R25).
-
-    A former primary that was stopped cleanly ends with its shutdown checkpoint: if the leader's
-    history includes that record nothing diverged. One that crashed may hold more than its control
-    file knows, so pg_rewind (which recovers it first) has the last word. A standby is judged when
-    it runs and knows its position.
-    """
-    if not control.was_primary:
-        return False
-    timeline, branches = await postgres.leader_history(leader, HISTORY_SECONDS)
-    if timeline == control.timeline:
-        return False
-    if not control.was_stopped_cleanly:
-        return True
-    # The record itself must lie before the switch point, not only its start; the smallest step is
-    # one byte, since a switch point is always a record's end.
-    return has_diverged(branches, timeline, control.timeline, control.checkpoint + 1)
+    past = past_of(postgres, instance)
+    return await diverged(postgres, past, leader, within) is not None
 
 
 async def rejoin(postgres: Postgres, leader: Member, use_rewind: bool, stop_within: float) -> None:
     """Stop the instance if it runs, put it onto *leader*'s history, start it as its standby.
 
     :param stop_within: seconds that stopping in fast mode may take.
-    :raises PostgresError: neither rewind nor a new copy succeeded.
+    :raises PostgresError: the leader went away, or neither rewind nor a new copy succeeded.
     """
-    was_running = postgres.postmaster() is not None
+    instance = await postgres.observe()
+    past = past_of(postgres, instance) if instance.is_running else None
+    # Asked before it stops: without an answer it had better go on.
+    found = await diverged(postgres, past, leader, HISTORY_SECONDS) if past else None
     await postgres.stop(stop_within)
-    control = await postgres.programs.control(postgres.data_dir)
-    # A running standby is sent here because it has diverged.
-    has_diverged_wal = was_running or await _needs_rewind(postgres, control, leader)
-    if has_diverged_wal and not (use_rewind and await _rewind(postgres, leader)):
-        await _clone_again(postgres, leader)
+    if past is None:
+        control = await postgres.programs.control(postgres.data_dir)
+        past = await Salvage(postgres).past(control)
+        found = await diverged(postgres, past, leader, HISTORY_SECONDS)
+    if found is not None:
+        await _undo(postgres, leader, found, past, use_rewind)
     await postgres.start_standby(leader)
 
 
-async def _rewind(postgres: Postgres, leader: Member) -> bool:
-    """Run pg_rewind against *leader*; tell whether it succeeded."""
-    source = postgres.remote_conninfo(leader)
-    # pg_rewind recovers a crashed target in single-user mode, which refuses standby mode.
-    (postgres.data_dir / "standby.signal").unlink(missing_ok=True)
-    try:
-        await postgres.programs.run(
-            "pg_rewind",
-            f"--target-pgdata={postgres.data_dir}",
-            f"--source-server={source}",
-            report=True,
-        )
-    except CommandError as error:
-        log.error("pg_rewind failed, the data directory will be copied anew: %s", error)
-        return False
-    return True
-
-
-async def _clone_again(postgres: Postgres, leader: Member) -> None:
-    """Copy the leader anew; the old directory is kept aside until the next time this happens.
-
-    :raises PostgresError: pg_basebackup failed; the old directory is put back.
-    """
-    aside = postgres.set_aside("diverged")
-    log.warning("the diverged data directory is kept as %s", aside)
-    try:
-        await postgres.clone(leader)
-    except PostgresError:
-        if aside is not None:
-            aside.rename(postgres.data_dir)
-        raise
+async def _undo(
+    postgres: Postgres, leader: Member, found: Divergence, past: Past, use_rewind: bool
+) -> None:
+    salvage = Salvage(postgres)
+    obstacle = await salvage.obstacle(found, use_rewind)
+    await salvage.archive(found)
+    place = await salvage.keep(found, past, whole=bool(obstacle))
+    if obstacle:
+        log.warning("pg_rewind cannot be used: %s", obstacle)
+    elif await salvage.rewind(leader):
+        return
+    else:
+        # Its failure says nothing if the leader is gone (R27): then this is tried again later.
+        await postgres.leader_history(leader, HISTORY_SECONDS)
+    log.warning("copying the data of %s anew", leader.name)
+    await salvage.copy_anew(leader, found, place)

@@ -215,7 +215,8 @@ class Loop:
         others = {name: m for name, m in cluster.members.items() if name != self.config.name}
         within = self.config.timing.peer_timeout
         if cluster.leader is None:
-            asks = instance.is_running
+            # Whoever still receives votes first and counts votes afterwards.
+            asks = instance.is_running and not (cluster.sync and instance.receives)
             return (await self.effects.peers.ask(others, within) if asks else {}), None
         if cluster.sync is None or not cluster.sync.isolated or instance.may_write:
             return {}, None

@@ -289,6 +289,11 @@ class Instance:
         return self.is_standby and self.receiver_status == "streaming"
 
     @property
+    def receives(self) -> bool:
+        """Whether it streams from somebody, or tries to: more WAL may come."""
+        return self.upstream is not None or self.receiver_status is not None
+
+    @property
     def owes_checkpoint(self) -> bool:
         """A new primary whose control file still names the timeline before."""
         return self.is_primary and self.checkpoint_timeline != self.timeline

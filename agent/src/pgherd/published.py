@@ -146,7 +146,7 @@ def patroni_body(
         "why": decision.rule.why if decision else None,
         "operation": view.operation,
         "can_lead": view.can_lead,
-        "receives": instance.upstream is not None or instance.receiver_status is not None,
+        "receives": instance.receives,
         "promised_to": view.promised_to,
         "guarded": view.guarded,
         "disk": instance.disk or view.instance.disk or "well",

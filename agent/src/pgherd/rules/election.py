@@ -71,8 +71,7 @@ def _is_minority(view: View) -> bool:
 
 
 def _still_receives(view: View) -> bool:
-    receives = view.instance.receiver_status is not None or view.instance.upstream is not None
-    return _is_voting(view) and view.sync is not None and receives
+    return _is_voting(view) and view.sync is not None and view.instance.receives
 
 
 def _lacks_votes(view: View) -> bool:

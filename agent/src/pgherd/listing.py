@@ -138,9 +138,22 @@ def _notes(body: Mapping[str, Any]) -> list[str]:
                 f"* {member['name']}: {name} becomes {values['new_value']} (now "
                 f"{values['old_value']}) when PostgreSQL is restarted"
             )
+    notes += _acknowledgements(body)
     if body.get("pause"):
         notes.append("Maintenance mode: no automatic failover.")
     return notes
+
+
+def _acknowledgements(body: Mapping[str, Any]) -> list[str]:
+    ours = body.get("pgherd") or {}
+    if ours.get("synchronous_mode", "off") == "off":
+        return []
+    count = ours.get("acknowledgements")
+    roles = ("sync_standby", "quorum_standby")
+    names = [str(each["name"]) for each in body.get("members", ()) if each.get("role") in roles]
+    if not count:
+        return ["No standby acknowledges: a commit is on the leader only, and only it may lead."]
+    return [f"A commit waits for the leader and {count} of {', '.join(names)}."]
 
 
 def show(console: Console, config: Config, *, verbose: bool) -> Group:

@@ -187,6 +187,11 @@ def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
     body: dict[str, Any] = {"members": members, "scope": scope}
     if cluster.settings.pause:
         body["pause"] = True
+    mode = cluster.settings.synchronous_mode
+    if mode != "off" and cluster.sync is not None:
+        electing = cluster.sync.electing
+        count = max(0, len(electing.voters) - electing.quorum)
+        body["pgherd"] = {"synchronous_mode": mode, "acknowledgements": count}
     return body
 
 

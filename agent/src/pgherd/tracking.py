@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pgherd.model import Process
+from pgherd.model import LeaderKey, Process
 from pgherd.rules.sync import standbys
 
 if TYPE_CHECKING:
-    from pgherd.model import Cluster, Instance, LeaderKey, View
+    from pgherd.model import Cluster, Instance, View
 
 
 @dataclass
@@ -74,12 +74,18 @@ class Tracker:
             stalled=self._stalled(view),
             settled=self._is_settled(view.instance),
         )
-        if view.leader is not None and view.leader.name != view.me:
-            self.former_leader = view.leader
+        self._remember_leader(view)
         alone = is_primary and not standbys(view)
         since = self._alone_since
         self._alone_since = (view.now if since is None else since) if alone else None
         return replace(view, alone_since=self._alone_since)
+
+    def _remember_leader(self, view: View) -> None:
+        """Keep who led before us; after a restart of the agent `/sync` knows it."""
+        if view.leader is not None and view.leader.name != view.me:
+            self.former_leader = view.leader
+        elif self.former_leader is None and view.sync is not None and view.sync.leader != view.me:
+            self.former_leader = LeaderKey(view.sync.leader, 0, view.sync.revision)
 
     def _stalled(self, view: View) -> frozenset[str]:
         flushed: dict[str, tuple[int, float]] = {}

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from pgherd.agent import until_one_ends
+from pgherd.agent import successor_problems, until_one_ends
 
 
 class Part:
@@ -49,3 +50,29 @@ async def test_a_part_that_fails_ends_the_agent_and_is_told() -> None:
         async with asyncio.timeout(10):
             await running
     assert loop.was_cancelled
+
+
+def program(directory: Path, body: str) -> str:
+    """Return a program that stands for the agent's file, whatever that is by now."""
+    path = directory / "pgherd"
+    path.write_text(f"import sys\n{body}\n")
+    return str(path)
+
+
+async def test_the_program_that_is_there_now_judges_the_configuration(tmp_path: Path) -> None:
+    """This process may be older than the program, and know less."""
+    known = program(tmp_path, "sys.exit(sys.argv[1:] != ['check-config', '--config', '/c.yml'])")
+    assert await successor_problems(known, Path("/c.yml")) == []
+
+
+async def test_what_it_has_against_it_is_told(tmp_path: Path) -> None:
+    known = program(tmp_path, "sys.exit('pgherd: scope: is missing')")
+    assert await successor_problems(known, tmp_path) == ["pgherd: scope: is missing"]
+
+
+async def test_a_program_that_is_broken_or_hangs_is_no_successor(tmp_path: Path) -> None:
+    broken = program(tmp_path, "sys.exit(3)")
+    assert await successor_problems(broken, tmp_path) == [f"{broken} check-config fails"]
+    hanging = program(tmp_path, "sys.stdout.flush()\nimport threading\nthreading.Event().wait()")
+    problems = await successor_problems(hanging, tmp_path, within=0.2)
+    assert problems == [f"{hanging} check-config does not end"]

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from agent.tests.builders import NOW, config
 from agent.tests.fakes import Clock, RecordingGuard
-from pgherd.guard import DoubleGuard, GuardState
+from pgherd.guard import Guards, GuardState
 from pgherd.guard_client import ANSWER_SECONDS, RemoteGuard
 from pgherd.guard_orders import DATAGRAM_BYTES, Answer, Orders, orders_path, socket_path
 from pgherd.waiting import until
@@ -225,7 +225,7 @@ async def test_a_configuration_read_anew_counts_from_the_next_order_on(rig: Rig)
 
 def test_both_guards_hear_the_same(tmp_path: Path) -> None:
     inside, outside = RecordingGuard(), RecordingGuard()
-    guard = DoubleGuard(inside, outside)
+    guard = Guards(outside, inside)
     guard.arm(NOW)
     assert (inside.deadline, outside.deadline) == (NOW, NOW)
     guard.disarm()

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.tests.builders import NOW
 from agent.tests.fakes import Clock
+from pgherd.config import Timing
 from pgherd.notify import Notifier
 from pgherd.systemd import ROUND_SECONDS, SignsOfLife, is_restart
 
@@ -21,15 +23,15 @@ UNIT = "pgherd.service"
 class RecordingNotifier(Notifier):
     """Writes down what systemd would be told."""
 
-    def __init__(self, interval: float | None = 0.001) -> None:
+    def __init__(self, allowed: float | None = 0.004) -> None:
         super().__init__()
-        self.interval = interval
+        self.allowed = allowed
         self.told: list[str] = []
         self.pinged = asyncio.Event()
 
     @property
-    def ping_interval(self) -> float | None:
-        return self.interval
+    def limit(self) -> float | None:
+        return self.allowed
 
     def _send(self, message: str) -> None:
         self.told.append(message)
@@ -46,8 +48,11 @@ async def settle(turns: int = 50) -> None:
 class TestSignsOfLife:
     def setup_method(self) -> None:
         self.clock = Clock()
-        self.notifier = RecordingNotifier()
-        self.signs = SignsOfLife(self.notifier, self.clock)
+        self.unit_allows(0.004)
+
+    def unit_allows(self, seconds: float | None) -> None:
+        self.notifier = RecordingNotifier(seconds)
+        self.signs = SignsOfLife(self.notifier, self.clock, Timing())
 
     async def test_systemd_is_pinged_between_the_rounds(self) -> None:
         """A round may wait for etcd: that is no reason to kill the agent."""
@@ -78,12 +83,44 @@ class TestSignsOfLife:
         running.cancel()
         assert [record.levelname for record in caplog.records] == ["CRITICAL"]
 
-    async def test_where_systemd_waits_for_nothing_nothing_is_sent(self) -> None:
-        self.notifier.interval = None
+    async def test_a_primarys_agent_may_hang_for_less_long(self) -> None:
+        self.unit_allows(10.0)
         running = asyncio.create_task(self.signs.run())
-        await settle()
-        assert not running.done()
+        await settle(5)
+        for _ in range(2):
+            self.signs.arm(NOW)
+        await settle(5)
+        for _ in range(2):
+            self.signs.disarm()
+        await settle(5)
+        # The event loop is told at once that the next ping is due sooner.
+        assert [word for word in self.notifier.told if word != "WATCHDOG=1"] == [
+            "WATCHDOG_USEC=1400000",
+            "WATCHDOG_USEC=10000000",
+        ]
+        assert self.notifier.told.count("WATCHDOG=1") == 3
+        running.cancel()
+
+    @pytest.mark.parametrize(("ttl", "keepalive"), [(2, 0.4), (5, 1.0), (30, 5.0)])
+    def test_a_successor_has_more_time_to_start_than_the_noticing_took(
+        self, ttl: int, keepalive: float
+    ) -> None:
+        timing = Timing(lease_ttl=ttl, keepalive_interval=keepalive)
+        left = ttl - timing.margin - keepalive
+        assert timing.silence_limit < left / 2
+
+    def test_the_unit_is_never_made_laxer(self) -> None:
+        self.unit_allows(1.0)
+        self.signs.arm(NOW)
         assert self.notifier.told == []
+
+    async def test_where_systemd_waits_for_nothing_no_limit_is_set(self) -> None:
+        self.unit_allows(None)
+        running = asyncio.create_task(self.signs.run())
+        self.signs.arm(NOW)
+        await settle(5)
+        assert not running.done()
+        assert set(self.notifier.told) <= {"WATCHDOG=1"}
         running.cancel()
 
     def test_the_status_is_told_when_it_changes(self) -> None:

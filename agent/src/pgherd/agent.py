@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from typing import TYPE_CHECKING, Final
 
 from pgherd.api import Api
 from pgherd.clock import boottime
 from pgherd.config import load
 from pgherd.errors import ConfigError
-from pgherd.guard import DoubleGuard, InProcessGuard
+from pgherd.guard import Guards, InProcessGuard
 from pgherd.health import Health
 from pgherd.loop import Effects, Loop
 from pgherd.notify import Notifier
@@ -24,6 +25,7 @@ from pgherd.systemd import SignsOfLife, is_restart
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from pathlib import Path
 
     from pgherd.start import Foothold
 
@@ -49,6 +51,29 @@ async def until_one_ends(*parts: Coroutine[None, None, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def successor_problems(program: str, path: Path, within: float = 10.0) -> list[str]:
+    """Return what the agent that *program* now is has against the configuration file *path*.
+
+    The program may have been replaced since this process began, and know other keys.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, program, "check-config", "--config", str(path)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(within):
+            _, text = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return [f"{program} check-config does not end"]
+    if process.returncode == 0:
+        return []
+    return text.decode(errors="replace").splitlines() or [f"{program} check-config fails"]
+
+
 class Agent:
     """One running agent.
 
@@ -62,7 +87,7 @@ class Agent:
         self._etcd = foothold.etcd
         self._keeper = foothold.keeper
         self._guard_process = foothold.guard_process
-        self._systemd = SignsOfLife(Notifier(), boottime)
+        self._systemd = SignsOfLife(Notifier(), boottime, config.timing)
         self._peers = HttpPeers(config.rest_tls.client_context())
         cage = Cage.below_own()
         self._guard_process.cage = cage.path
@@ -74,7 +99,7 @@ class Agent:
             keeper=self._keeper,
             postgres=postgres,
             peers=self._peers,
-            guard=DoubleGuard(self._guard, self._guard_process),
+            guard=Guards(self._guard_process, self._guard, self._systemd),
             health=self._health,
             systemd=self._systemd,
             clock=boottime,
@@ -122,7 +147,7 @@ class Agent:
 
     async def _end(self) -> None:
         """Leave PostgreSQL running for our successor, or stop it and hand the lead over."""
-        if await is_restart(UNIT) and self._successor_can_start():
+        if await is_restart(UNIT) and await self._successor_can_start():
             log.info("restarting: PostgreSQL and the lease stay for the next agent")
             await self._loop.operations.cancel()
             self._keeper.save()
@@ -134,15 +159,12 @@ class Agent:
             self._loop.stopping = True
         self._wake.set()
 
-    def _successor_can_start(self) -> bool:
-        """A broken configuration would leave a primary that nobody guards."""
-        try:
-            load(self._path)
-        except ConfigError as error:
-            for problem in error.problems:
-                log.critical("the next agent cannot start, PostgreSQL is stopped too: %s", problem)
-            return False
-        return True
+    async def _successor_can_start(self) -> bool:
+        """A broken configuration would leave a primary without an agent."""
+        problems = await successor_problems(sys.argv[0], self._path)
+        for problem in problems:
+            log.critical("the next agent cannot start, PostgreSQL is stopped too: %s", problem)
+        return not problems
 
     def _reload(self) -> None:
         try:
@@ -154,4 +176,5 @@ class Agent:
         logging.getLogger().setLevel(config.log_level)
         log.info("configuration read again")
         self._guard_process.reconfigure(config)
+        self._systemd.retime(config.timing)
         self._loop.reconfigure(config)

@@ -36,6 +36,16 @@ class Timing:
         """What is taken off a lease so that PostgreSQL is dead before others may think so."""
         return max(0.3, self.lease_ttl / 10)
 
+    @property
+    def silence_limit(self) -> float:
+        """How long the agent of a primary may hang before systemd kills it.
+
+        Its successor has to renew the lease before the deadline, and in the worst case a renewal
+        was due just then. Of the time that is left the smaller part goes into noticing, the larger
+        into the start.
+        """
+        return 0.4 * (self.lease_ttl - self.margin - self.keepalive_interval)
+
 
 @dataclass(frozen=True)
 class Tls:

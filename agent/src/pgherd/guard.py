@@ -82,28 +82,32 @@ class InProcessGuard:
                 self._deadline = None
 
 
-class DoubleGuard:
-    """Both guards behind one face; see `pgherd.effects.Guard`."""
-
-    def __init__(self, inside: GuardPart, outside: RemotePart) -> None:
-        self._inside = inside
-        self._outside = outside
-
-    def arm(self, deadline: float) -> None:
-        self._inside.arm(deadline)
-        self._outside.arm(deadline)
-
-    def disarm(self) -> None:
-        self._inside.disarm()
-        self._outside.disarm()
-
-    @property
-    def state(self) -> GuardState:
-        return self._outside.state
-
-
 class RemotePart(GuardPart, Protocol):
     """The one of them that is another process."""
 
     @property
     def state(self) -> GuardState: ...
+
+
+class Guards:
+    """All who care about the deadline behind one face; see `pgherd.effects.Guard`.
+
+    :param outside: the guard process.
+    :param others: the guard inside, and systemd, which is to be stricter with a primary's agent.
+    """
+
+    def __init__(self, outside: RemotePart, *others: GuardPart) -> None:
+        self._outside = outside
+        self._parts = (outside, *others)
+
+    def arm(self, deadline: float) -> None:
+        for part in self._parts:
+            part.arm(deadline)
+
+    def disarm(self) -> None:
+        for part in self._parts:
+            part.disarm()
+
+    @property
+    def state(self) -> GuardState:
+        return self._outside.state

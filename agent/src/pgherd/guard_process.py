@@ -22,7 +22,7 @@ import yaml
 from pgherd.clock import boot_id, boottime
 from pgherd.guard_instance import DoomedInstance
 from pgherd.guard_orders import DATAGRAM_BYTES, Answer, Orders, orders_path, socket_path
-from pgherd.notify import Notifier
+from pgherd.notify import PINGS, Notifier
 from pgherd.watchdog import Watchdog, say
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class GuardProcess:
         self._look()
 
     def _pause(self) -> float:
-        interval = self._notifier.ping_interval
-        pauses = [3600.0 if interval is None else max(0.0, self._next_ping - self._clock())]
+        due = self._next_ping - self._clock()
+        pauses = [3600.0 if self._notifier.limit is None else max(0.0, due)]
         if self._killing_since is not None:
             pauses.append(KILLED_SECONDS)
         elif self._orders is not None and self._orders.deadline is not None:
@@ -109,9 +109,9 @@ class GuardProcess:
         return min(pauses)
 
     def _sign_of_life(self) -> None:
-        interval = self._notifier.ping_interval
-        if interval is not None and self._clock() >= self._next_ping:
-            self._next_ping = self._clock() + interval
+        limit = self._notifier.limit
+        if limit is not None and self._clock() >= self._next_ping:
+            self._next_ping = self._clock() + limit / PINGS
             self._notifier.ping()
 
     # Orders

@@ -6,6 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from typing import Final
+
+# Pings come so often while the process may be silent once: sd_watchdog_enabled(3) asks for twice,
+# but a host that stalls a little must not look like a process that hangs.
+PINGS: Final = 4
 
 
 class Notifier:
@@ -15,16 +20,16 @@ class Notifier:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
 
     @property
-    def ping_interval(self) -> float | None:
-        """Seconds between signs of life, None where systemd waits for none.
-
-        A quarter of what the unit allows (sd_watchdog_enabled(3) asks for half): a host that
-        stalls a little must not look like a process that hangs.
-        """
+    def limit(self) -> float | None:
+        """How long the unit lets the process be silent, seconds; None where it may be for good."""
         try:
-            return int(os.environ["WATCHDOG_USEC"]) / 4_000_000
+            return int(os.environ["WATCHDOG_USEC"]) / 1_000_000
         except (KeyError, ValueError):
             return None
+
+    def set_limit(self, seconds: float) -> None:
+        """Have systemd wait so long for the next ping, and for those after it, from now on."""
+        self._send(f"WATCHDOG_USEC={int(seconds * 1_000_000)}")
 
     def ready(self, status: str) -> None:
         """The service does its work."""

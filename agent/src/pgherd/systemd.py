@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
+from pgherd.notify import PINGS
+
 if TYPE_CHECKING:
+    from pgherd.config import Timing
     from pgherd.effects import Clock
     from pgherd.notify import Notifier
 
@@ -21,16 +25,41 @@ ROUND_SECONDS: Final = 60.0
 class SignsOfLife:
     """Pings systemd while the event loop turns and the agent's loop makes its rounds.
 
-    Not with every round: a round may wait for etcd longer than the agent may hang.
+    Not with every round: a round may wait for etcd longer than the agent may hang. While a primary
+    is guarded (`arm`) systemd is asked to be stricter than the unit is: there a hanging agent has
+    to be replaced before its lease ends, elsewhere a short stall is no harm.
 
     :param clock: seconds on CLOCK_BOOTTIME.
     """
 
-    def __init__(self, notifier: Notifier, clock: Clock) -> None:
+    def __init__(self, notifier: Notifier, clock: Clock, timing: Timing) -> None:
         self._notifier = notifier
         self._clock = clock
+        self._timing = timing
+        self._limit = notifier.limit
+        self._changed = asyncio.Event()
         self._last_round = clock()
         self._status = ""
+
+    def retime(self, timing: Timing) -> None:
+        """Use other timings from the next `arm` on."""
+        self._timing = timing
+
+    def arm(self, deadline: float) -> None:
+        """A primary is guarded: the agent must not hang for long."""
+        self._use(self._timing.silence_limit)
+
+    def disarm(self) -> None:
+        """There is no primary: what the unit says will do."""
+        self._use(float("inf"))
+
+    def _use(self, seconds: float) -> None:
+        allowed = self._notifier.limit
+        if allowed is None or self._limit == min(seconds, allowed):
+            return
+        self._limit = min(seconds, allowed)
+        self._notifier.set_limit(self._limit)
+        self._changed.set()
 
     def ready(self, status: str) -> None:
         """The agent serves its REST API."""
@@ -50,19 +79,18 @@ class SignsOfLife:
 
     async def run(self) -> None:
         """Ping until cancelled."""
-        interval = self._notifier.ping_interval
-        if interval is None:
-            await asyncio.Event().wait()
-            return
         is_told = False
         while True:
+            self._changed.clear()
             silence = self._clock() - self._last_round
             if silence <= ROUND_SECONDS:
                 self._notifier.ping()
             elif not is_told:
                 is_told = True
                 log.critical("no round for %.0f s: systemd will end this agent", silence)
-            await asyncio.sleep(interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limit / PINGS if self._limit else None):
+                    await self._changed.wait()
 
 
 async def is_restart(unit: str, within: float = 2.0) -> bool:

@@ -11,16 +11,17 @@ from ansible_collections.pgherd.cluster.plugins.filter.rto_timings import PROFIL
 
 
 @pytest.mark.parametrize(
-    ("profile", "lease", "heartbeat", "hedge"),
-    [("fast", 2, 50, 0.1), ("normal", 5, 100, 0.2), ("wan", 30, 500, 1)],
+    ("profile", "lease", "heartbeat", "hedge", "hang"),
+    [("fast", 2, 50, 0.1, 4), ("normal", 5, 100, 0.2, 10), ("wan", 30, 500, 1, 30)],
 )
 def test_profile_gives_its_timings(
-    profile: str, lease: float, heartbeat: float, hedge: float
+    profile: str, lease: float, heartbeat: float, hedge: float, hang: float
 ) -> None:
     timings = rto_timings(profile)
     assert timings["lease_ttl_seconds"] == lease
     assert timings["etcd_heartbeat_ms"] == heartbeat
     assert timings["hedge_delay_seconds"] == hedge
+    assert timings["hang_timeout_seconds"] == hang
 
 
 def test_override_replaces_one_value_and_no_other() -> None:

@@ -122,8 +122,9 @@ async def diverged(
 class _Comparison:
     """The bytes of our WAL beside those of the leader's.
 
-    Both may have a segment under the names of several timelines, and then not all of them need to
-    be whole; so a page differs only if no version of ours equals any of theirs.
+    Both may have a segment under the names of several timelines. A file is good up to where its
+    timeline ended, and need not be whole before that if there is another one; so a page differs
+    only if no version of ours equals any of theirs.
     """
 
     def __init__(
@@ -167,26 +168,27 @@ class _Comparison:
         """
         begin = self._parting.begin // PAGE * PAGE
         head = range(begin, begin + PAGES * PAGE, PAGE) if self._parting.begin else ()
-        found = {page: self._own_versions(page) for page in head if page < end}
+        found = {page: self._own_versions(page, end) for page in head if page < end}
         tail = 0
-        for page in range((end - 1) // PAGE * PAGE, end - REACH * self._size, -PAGE):
-            versions = self._own_versions(page) if page >= 0 else []
+        for page in range((end - 1) // PAGE * PAGE, max(0, end - REACH * self._size), -PAGE):
+            versions = self._own_versions(page, end)
             if not versions or tail == PAGES:
                 break
-            if any(says_something(each[: end - page], page, self._size) for each in versions):
+            if any(says_something(each, page, self._size) for each in versions):
                 found[page] = versions
                 tail += 1
         return {page: versions for page, versions in found.items() if versions}
 
-    def _own_versions(self, page: int) -> list[bytes]:
+    def _own_versions(self, page: int, end: int) -> list[bytes]:
+        """Return what our files have of *page* before *end*."""
         found = []
-        for timeline in self._ours.timelines:
+        for timeline in _timelines_of(self._ours, page, end):
             try:
                 content = self._read(timeline, page)
             except OSError:
                 continue
             if is_page_of(content, page):
-                found.append(content)
+                found.append(content[: end - page])
         return found
 
     def _read(self, timeline: int, page: int) -> bytes:
@@ -194,8 +196,13 @@ class _Comparison:
             file.seek(page % self._size)
             return file.read(PAGE)
 
-    async def _their_versions(self, pages: Iterable[int]) -> Mapping[int, list[bytes]]:
-        wanted = [(page, timeline) for page in pages for timeline in self._theirs.timelines]
+    async def _their_versions(self, pages: Iterable[int], end: int) -> Mapping[int, list[bytes]]:
+        """Return what the leader's files have of *pages* before *end*."""
+        wanted = [
+            (page, timeline)
+            for page in pages
+            for timeline in _timelines_of(self._theirs, page, end)
+        ]
         rows = await self._connection.query(
             LEADER_PAGES,
             {
@@ -207,18 +214,19 @@ class _Comparison:
         )
         found: dict[int, list[bytes]] = {}
         for row in rows:
-            if row["content"] is not None and is_page_of(row["content"], row["page"]):
-                found.setdefault(row["page"], []).append(row["content"])
+            page, content = row["page"], row["content"]
+            if content is not None and is_page_of(content, page):
+                found.setdefault(page, []).append(content[: end - page])
         return found
 
     async def _differing(self, end: int) -> int | None:
         """Return the first telling page before *end* that the leader has differently."""
         ours = await asyncio.to_thread(self._telling_pages, end)
-        theirs = await self._their_versions(ours)
-        for page in sorted(theirs):
-            if _offset(ours[page], theirs[page], end - page) is not None:
-                return page
-        return None
+        theirs = await self._their_versions(ours, end)
+        differing = (
+            page for page in sorted(theirs) if _offset(ours[page], theirs[page]) is not None
+        )
+        return next(differing, None)
 
     async def _narrowed(self, page: int, end: int) -> int:
         """Return the first byte that differs, knowing a *page* that does.
@@ -238,14 +246,20 @@ class _Comparison:
         return max(self._parting.begin, high * PAGE + (offset or 0))
 
     async def _offset_in(self, page: int, end: int) -> int | None:
-        ours = await asyncio.to_thread(self._own_versions, page)
-        theirs = (await self._their_versions([page])).get(page, [])
-        return _offset(ours, theirs, end - page) if ours and theirs else None
+        ours = await asyncio.to_thread(self._own_versions, page, end)
+        theirs = (await self._their_versions([page], end)).get(page, [])
+        return _offset(ours, theirs) if ours and theirs else None
 
 
-def _offset(ours: Sequence[bytes], theirs: Sequence[bytes], length: int) -> int | None:
-    """Return the first byte below *length* in which versions differ; None when two are equal."""
-    pairs = [(one[:length], other[:length]) for one in ours for other in theirs]
+def _timelines_of(past: Past, page: int, end: int) -> list[int]:
+    """Return the timelines of *past* whose files have all of *page* that is before *end*."""
+    needed = min(page + PAGE, end)
+    return [timeline for timeline, over in past.path if over is None or over >= needed]
+
+
+def _offset(ours: Sequence[bytes], theirs: Sequence[bytes]) -> int | None:
+    """Return the first byte in which versions differ; None when two are equal."""
+    pairs = [(one, other) for one in ours for other in theirs]
     if any(one == other for one, other in pairs):
         return None
     return max(

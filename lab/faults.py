@@ -56,7 +56,8 @@ class Cut:
         """Say it in words."""
         whom = ", ".join(self.peers) or "everybody"
         what = {None: "", True: ", etcd only", False: ", all but etcd"}[self.etcd]
-        return f"{whom}{what}" + ("" if self.way == "both" else f", only what comes {self.way}")
+        way = {"both": "", "in": ", only what comes in", "out": ", only what goes out"}[self.way]
+        return f"{whom}{what}{way}"
 
 
 def cut(lab: Lab, host: str, how: Cut | None = None) -> None:

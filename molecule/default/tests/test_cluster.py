@@ -100,7 +100,7 @@ def test_configuration_is_not_for_everybody(name: str) -> None:
 def test_second_run_restarted_nothing(name: str) -> None:
     noted = host(name).file("/run/pgherd-test-services").content_string.split()
     show = "systemctl show --property=Id --property=MainPID --property=ExecMainStartTimestamp"
-    now = host(name).check_output(f"{show} etcd pgherd").split()
+    now = host(name).check_output(f"{show} etcd pgherd pgherd-guard").split()
     assert noted == [*now, postmaster(name)]
 
 

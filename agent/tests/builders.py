@@ -19,8 +19,10 @@ from pgherd.model import (
     Member,
     Peer,
     Process,
+    SyncKey,
     View,
 )
+from pgherd.quorum import Electing
 from pgherd.settings import Tags
 
 if TYPE_CHECKING:
@@ -93,6 +95,20 @@ def primary(**changes: Any) -> Instance:
     return replace(known, **changes)
 
 
+def row(name: str, flush: int | None = 0x3000, **changes: Any) -> dict[str, Any]:
+    """Return what a primary tells of the standby *name*, which streams and has all there is."""
+    known = {"application_name": name, "state": "streaming", "flush": flush, "pid": 4711}
+    return {**known, **changes}
+
+
+def sync_key(
+    leader: str = "pg2", voters: str = "pg1,pg3", quorum: int = 1, **changes: Any
+) -> SyncKey:
+    """Return the key `/sync` as *leader* wrote it; *voters* are separated by commas."""
+    names = frozenset(name for name in voters.split(",") if name)
+    return SyncKey(leader, Electing(names, quorum), **{"revision": 8, **changes})
+
+
 def member(name: str, **data: Any) -> Member:
     """Return the member key of *name*: a running replica, unless *data* says otherwise."""
     known = {
@@ -155,6 +171,18 @@ def peer(name: str = "pg2", **changes: Any) -> Peer:
 def peers(*answers: Peer) -> dict[str, Peer]:
     """Return *answers* as the view holds them."""
     return {answer.name: answer for answer in answers}
+
+
+def synchronous(leader: str | None = "pg2", sync: SyncKey | None = None, **changes: Any) -> Cluster:
+    """Return a cluster with synchronous replication in quorum mode.
+
+    :param sync: what `/sync` holds.
+    :param changes: members and settings by name.
+    """
+    members = changes.pop("members", ())
+    settings = {"synchronous_mode": "quorum", **changes}
+    revision = sync.revision if sync is not None else 0
+    return cluster(leader, members=members, config=settings, sync=sync, sync_revision=revision)
 
 
 def raw_config(directory: Path | str = "/srv/pg", **sections: Any) -> dict[str, Any]:

@@ -27,9 +27,12 @@ from agent.tests.builders import (
     peer,
     peers,
     primary,
+    row,
     standby,
     starting,
     stopped,
+    sync_key,
+    synchronous,
     unlocked,
     view,
 )
@@ -48,18 +51,34 @@ from pgherd.actions import (
     StartPrimary,
     StartStandby,
     StopAndLeave,
+    StopReceiving,
     TakeKey,
+    WriteSync,
 )
 from pgherd.decide import RULES, decide
-from pgherd.model import Instance, LeaderKey, View
+from pgherd.model import Instance, LeaderKey, Member, SyncKey, View
 from pgherd.settings import Tags
 
 PG2 = cluster().members["pg2"]
 AHEAD = peer(position=0x4000)
+# What we wrote as leader: one of pg2 and pg3 must have a commit, so two of us must vote.
+OUR_SYNC = sync_key(ME, "pg2,pg3")
+ANY_ONE = 'ANY 1 ("pg2","pg3")'
+LED_BY_US = synchronous(ME, OUR_SYNC)
+FAILSAFE = {"pg1": "http://pg1:8008", "pg2": "http://pg2:8008", "pg3": "http://pg3:8008"}
+PROMISING = cluster(None, config={"failsafe_mode": True}, failsafe=FAILSAFE)
+
+
+def answered(name: str) -> Member:
+    """Return a member that reaches pg2 and pg3 and not us, who have asked."""
+    reach = sorted({"pg2", "pg3"} - {name})
+    return member(name, pgherd={"reach": reach, "asked": OUR_SYNC.revision})
+
 
 # One view for every rule, and what is asked for then.
 WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "demote_without_key": (view(primary()), (Demote(),)),
+    "kill_hung": (view(primary(), cluster=cluster(ME), silent_seconds=10.1), (Demote(),)),
     "busy": (view(operation="clone"), ()),
     "stop": (view(stopping=True), (StopAndLeave(),)),
     "refuse_foreign_data": (
@@ -72,6 +91,10 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "bootstrap": (unlocked(Instance(), cluster=cluster(None, initialize=None)), (Bootstrap(),)),
     "clone": (view(Instance()), (Clone(PG2),)),
     "wait_for_source": (unlocked(Instance()), ()),
+    "hand_over_crashed": (
+        view(stopped("in production"), cluster=LED_BY_US),
+        (ReleaseKey(),),
+    ),
     "restart_crashed_primary": (
         view(stopped("in production"), cluster=cluster(ME)),
         (StartPrimary(),),
@@ -80,6 +103,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         view(stopped("in production"), cluster=cluster(ME), start_failures=1),
         (ReleaseKey(),),
     ),
+    "wait_for_disk": (view(stopped(disk="it is full")), ()),
     "rejoin": (view(stopped()), (Rejoin(PG2),)),
     "start_standby": (unlocked(stopped()), (StartStandby(),)),
     "start_takes_too_long": (
@@ -88,19 +112,74 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     ),
     "follow_while_starting": (view(starting(upstream="pg3:5432")), (Follow(PG2),)),
     "wait_for_postgres": (view(starting()), ()),
+    "hand_over_unfit": (
+        view(primary(disk="it is full"), cluster=LED_BY_US),
+        (Demote(), ReleaseKey()),
+    ),
+    "hand_over_cut_off": (
+        view(
+            primary(sync_names=ANY_ONE),
+            cluster=synchronous(
+                ME,
+                replace(OUR_SYNC, isolated=True),
+                members=[answered("pg2"), answered("pg3")],
+            ),
+            alone_since=NOW - 0.5,
+        ),
+        (Demote(), ReleaseKey()),
+    ),
+    "ask_others": (
+        view(primary(sync_names=ANY_ONE), cluster=LED_BY_US, alone_since=NOW - 0.5),
+        (WriteSync(replace(OUR_SYNC, isolated=True)), Lead()),
+    ),
+    "adjust_sync": (
+        view(primary(replication=(row("pg2"), row("pg3"))), cluster=synchronous(ME)),
+        (WriteSync(SyncKey(ME)), Lead()),
+    ),
+    "alone": (
+        view(primary(sync_names=ANY_ONE), cluster=LED_BY_US, alone_since=NOW - 0.1),
+        (Lead(),),
+    ),
     "lead": (view(primary(), cluster=cluster(ME)), (Lead(),)),
+    "lead_by_promise": (
+        view(
+            primary(),
+            cluster=cluster(ME, config={"failsafe_mode": True}, failsafe=FAILSAFE),
+            store_answers=False,
+            lease=lease(0),
+            failsafe_until=NOW + 1,
+        ),
+        (),
+    ),
     "demote_behind_history": (
         unlocked(primary(), peers=peers(peer(role="primary"))),
         (Demote(),),
     ),
     "retake_key": (unlocked(primary()), (TakeKey(),)),
+    "give_up_unelected_key": (
+        view(standby(), cluster=synchronous(ME, sync_key("pg2"))),
+        (ReleaseKey(),),
+    ),
     "promote": (view(standby(), cluster=cluster(ME)), (Promote(),)),
     "rejoin_diverged": (view(diverged=True), (Rejoin(PG2),)),
     "follow": (view(standby(upstream="pg3:5432")), (Follow(PG2),)),
     "stream": (view(), (KeepSlots(),)),
+    "stop_receiving": (
+        unlocked(standby(), cluster=synchronous(None, sync_key())),
+        (StopReceiving(),),
+    ),
     "cannot_lead": (unlocked(tags=Tags(nofailover=True)), ()),
     "primary_still_alive": (unlocked(peers=peers(peer(role="primary"))), ()),
+    "promised": (unlocked(cluster=PROMISING, promised_to="pg2"), ()),
+    "minority": (unlocked(cluster=PROMISING), ()),
     "peer_is_ahead": (unlocked(peers=peers(AHEAD)), ()),
+    "votes_missing": (
+        unlocked(
+            standby(upstream=None, receiver_status=None),
+            cluster=synchronous(None, sync_key()),
+        ),
+        (),
+    ),
     "peer_is_preferred": (unlocked(peers=peers(peer(priority=2))), ()),
     "take_key": (unlocked(), (TakeKey(),)),
     "wait": (view(store_answers=False, cluster=cluster(None)), ()),
@@ -337,15 +416,16 @@ class TestARunningStandby:
 def decision_sources() -> list[Path]:
     """Return the files that make up the decision."""
     folder = Path(pgherd.decide.__file__).parent
-    return [folder / name for name in ("decide.py", "actions.py", "model.py")] + sorted(
-        (folder / "rules").glob("*.py")
-    )
+    names = ("decide.py", "actions.py", "model.py", "settings.py", "quorum.py")
+    return [folder / name for name in names] + sorted((folder / "rules").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", decision_sources(), ids=lambda path: path.name)
 def test_the_decision_imports_no_clock_no_effect_no_log_and_no_dice(path: Path) -> None:
-    allowed = {"__future__", "collections.abc", "dataclasses", "enum", "typing", "urllib.parse"}
+    allowed = {"__future__", "collections.abc", "dataclasses", "enum", "re", "typing"}
+    allowed |= {"urllib.parse"}
     pure = {"pgherd.actions", "pgherd.model", "pgherd.quorum", "pgherd.rules"}
+    pure |= {"pgherd.settings"}
     pure |= {f"pgherd.rules.{name}" for name in ("rule", "successors", "towards")}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

@@ -28,8 +28,9 @@ from pgherd.decide import decide
 from pgherd.settings import Tags
 
 if TYPE_CHECKING:
-    from pgherd.model import View
     from collections.abc import Iterator
+
+    from pgherd.model import View
 
 
 def fired(seen: View) -> str:

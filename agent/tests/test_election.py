@@ -13,24 +13,39 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.tests.builders import (
+    ME,
     NOW,
     cluster,
     lease,
     peer,
     peers,
+    primary,
     standby,
+    stopped,
+    sync_key,
+    synchronous,
     unlocked,
+    view,
 )
 from pgherd.actions import (
+    Promote,
+    StopReceiving,
     TakeKey,
 )
 from pgherd.decide import decide
+from pgherd.model import SyncKey
+from pgherd.quorum import NOBODY_ACKNOWLEDGES, Acknowledging, Electing, holds, parse_names
+from pgherd.rules.successors import leading_names
 from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pgherd.model import View
+    from pgherd.model import Peer, View
+
+# A standby that has stopped receiving: what it has is its vote.
+SILENT = standby(upstream=None, receiver_status=None)
+FAILSAFE = {name: f"http://{name}:8008" for name in ("pg1", "pg2", "pg3")}
 
 
 def fired(seen: View) -> str:
@@ -111,6 +126,265 @@ class TestElection:
         seen = unlocked(peers=peers(peer("pg0")), unlocked_since=NOW - 1.99)
         assert fired(seen) == "peer_is_preferred"
         assert fired(replace(seen, unlocked_since=NOW - 2)) == "take_key"
+
+
+def electing(*answers: Peer, sync: SyncKey | None = None, **changes: Any) -> View:
+    """Return what pg1 sees in an election with `/sync`: pg2 led, pg1 and pg3 acknowledged."""
+    known = {"cluster": synchronous(None, sync or sync_key()), "peers": peers(*answers)}
+    return unlocked(changes.pop("instance", SILENT), **{**known, **changes})
+
+
+class TestVotes:
+    """Two of pg1, pg2 and pg3 have every commit that pg2 has acknowledged."""
+
+    def test_the_own_vote_and_one_more_are_enough_for_a_quorum_of_one(self) -> None:
+        assert fired(electing()) == "votes_missing"
+        assert fired(electing(peer("pg3"))) == "take_key"
+
+    def test_the_former_leader_votes_too(self) -> None:
+        assert fired(electing(peer("pg2"))) == "take_key"
+
+    @pytest.mark.parametrize(("quorum", "rule"), [(0, "take_key"), (2, "votes_missing")])
+    def test_the_quorum_is_what_etcd_says(self, quorum: int, rule: str) -> None:
+        assert fired(electing(peer("pg3"), sync=sync_key(quorum=quorum))) == rule
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            peer("pg4"),
+            peer("pg3", receives=True),
+            peer("pg3", position=0),
+            peer("pg3", role=""),
+            peer("pg3", position=0x3001, can_lead=False),
+            peer("pg3", timeline=2, position=0x10, can_lead=False),
+        ],
+        ids=["stranger", "receives", "no position", "not running", "ahead", "later timeline"],
+    )
+    def test_an_answer_that_proves_nothing_is_no_vote(self, answer: Peer) -> None:
+        assert fired(electing(answer)) == "votes_missing"
+
+    def test_one_that_is_behind_votes_though_it_may_not_lead(self) -> None:
+        assert fired(electing(peer("pg3", position=1, can_lead=False))) == "take_key"
+
+    def test_the_vote_of_a_later_position_on_an_older_timeline_counts(self) -> None:
+        instance = standby(timeline=2, upstream=None, receiver_status=None)
+        seen = electing(peer("pg3", timeline=1, position=0x9000), instance=instance)
+        assert fired(seen) == "take_key"
+
+    def test_who_is_no_voter_needs_a_whole_quorum_of_others(self) -> None:
+        """Its own copy proves nothing: it need not have a single one of the last commits."""
+        others = sync_key("pg2", "pg3,pg4")
+        assert fired(electing(peer("pg3"), sync=others)) == "votes_missing"
+        assert fired(electing(peer("pg3"), peer("pg4"), sync=others)) == "take_key"
+
+    def test_a_leader_that_had_nobody_is_succeeded_by_nobody(self) -> None:
+        alone = sync_key("pg2", "", 0)
+        assert fired(electing(peer("pg3"), peer("pg4"), sync=alone)) == "votes_missing"
+        assert fired(electing(peer("pg2"), sync=alone)) == "take_key"
+
+    def test_a_peer_that_is_ahead_and_can_lead_goes_first(self) -> None:
+        assert fired(electing(peer("pg3", position=0x3001))) == "peer_is_ahead"
+
+    def test_equals_are_still_ordered_by_priority_and_name(self) -> None:
+        seen = electing(peer("pg3", priority=2))
+        assert fired(seen) == "peer_is_preferred"
+        assert fired(replace(seen, unlocked_since=NOW - 2)) == "take_key"
+
+    def test_with_votes_the_lag_behind_what_was_published_is_moot(self) -> None:
+        """What q + 1 members do not have was never acknowledged, however much WAL it is."""
+        far = replace(synchronous(None, sync_key()), optime=0x3000 + 2**30)
+        assert fired(electing(peer("pg3"), cluster=far)) == "take_key"
+        none = replace(far, sync=None)
+        assert fired(electing(peer("pg3"), cluster=none)) == "cannot_lead"
+
+    @pytest.mark.parametrize(
+        "instance",
+        [
+            standby(receiver_status="streaming", upstream=None),
+            standby(receiver_status=None, upstream="pg2:5432"),
+            standby(receiver_status="waiting"),
+        ],
+    )
+    def test_a_standby_that_receives_or_would_stops_that_first(self, instance: Any) -> None:
+        """Also one that may not lead itself: the others need its vote."""
+        seen = electing(peer("pg3"), instance=instance, tags=Tags(nofailover=True))
+        assert decide(seen).actions == (StopReceiving(),)
+
+    def test_without_sync_nobody_stops_receiving(self) -> None:
+        assert fired(unlocked(standby())) == "take_key"
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"held_back_until": NOW + 0.1},
+            {"instance": replace(SILENT, disk="it is full")},
+            {"watchdog_missing": True},
+            {"tags": Tags(nofailover=True)},
+            {"lease": None},
+        ],
+        ids=["held back", "sick disk", "no watchdog", "nofailover", "no lease"],
+    )
+    def test_who_may_not_lead_does_not_stand(self, changes: dict[str, Any]) -> None:
+        seen = electing(peer("pg3"), **changes)
+        assert fired(seen) == "cannot_lead"
+        assert not seen.can_lead
+
+    def test_who_gave_the_key_up_stands_again_when_its_time_is_over(self) -> None:
+        assert fired(electing(peer("pg3"), held_back_until=NOW)) == "take_key"
+
+
+class TestTheWinner:
+    @pytest.mark.parametrize(
+        ("voters", "quorum", "after", "quorum_after"),
+        [
+            ("pg1,pg3", 1, "pg2,pg3", 1),
+            ("pg1,pg3", 0, "pg2,pg3", 0),
+            ("pg1", 0, "pg2", 0),
+            ("pg3,pg4", 1, "pg2,pg3,pg4", 2),
+            ("pg1,pg3,pg4", 2, "pg2,pg3,pg4", 2),
+        ],
+    )
+    def test_it_writes_itself_into_sync_and_the_former_leader_votes_from_then_on(
+        self, voters: str, quorum: int, after: str, quorum_after: int
+    ) -> None:
+        answers = [peer("pg2"), peer("pg3"), peer("pg4")]
+        seen = electing(*answers, sync=sync_key("pg2", voters, quorum))
+        expected = replace(sync_key(ME, after, quorum_after), revision=0)
+        assert decide(seen).actions == (TakeKey(expected),)
+
+    def test_the_former_leader_that_wins_itself_changes_nothing(self) -> None:
+        seen = electing(peer("pg3"), sync=sync_key(ME, "pg2,pg3"))
+        expected = replace(sync_key(ME, "pg2,pg3"), revision=0)
+        assert decide(seen).actions == (TakeKey(expected),)
+
+    @pytest.mark.parametrize(
+        ("mode", "names"),
+        [("quorum", 'ANY 1 ("pg2","pg3")'), ("on", '1 ("pg2","pg3")'), ("off", "")],
+    )
+    def test_it_is_promoted_with_names_that_fit(self, mode: str, names: str) -> None:
+        led = synchronous(ME, sync_key(ME, "pg2,pg3"), synchronous_mode=mode)
+        seen = view(standby(), cluster=led)
+        assert decide(seen).actions == (Promote(names),)
+        sync = led.sync
+        assert sync is not None
+        assert mode == "off" or holds(sync.electing, parse_names(names))
+
+    @pytest.mark.parametrize(
+        ("strict", "sync", "names"),
+        [
+            (False, None, ""),
+            (True, None, NOBODY_ACKNOWLEDGES),
+            (False, sync_key(ME, "", 0), ""),
+            (True, sync_key(ME, "", 0), NOBODY_ACKNOWLEDGES),
+            (False, sync_key(ME, "pg2", 1), ""),
+        ],
+    )
+    def test_with_nobody_to_wait_for_strict_mode_waits_for_somebody(
+        self, strict: bool, sync: SyncKey | None, names: str
+    ) -> None:
+        led = synchronous(ME, sync, synchronous_mode_strict=strict)
+        assert leading_names(view(standby(), cluster=led)) == names
+
+    def test_a_crashed_primary_starts_again_with_names_that_fit(self) -> None:
+        """pg2 alone is not enough for a quorum of one, so nobody else could take over."""
+        away = {"pg3": replace(synchronous().members["pg3"], data={"state": "stopped"})}
+        led = synchronous(ME, sync_key(ME, "pg2,pg3"), members=away.values())
+        decision = decide(view(stopped("in production"), cluster=led))
+        assert decision.rule.name == "restart_crashed_primary"
+        assert [getattr(each, "names", None) for each in decision.actions] == [
+            'ANY 1 ("pg2","pg3")'
+        ]
+
+
+class TestAPrimaryWithoutItsKey:
+    def test_it_retakes_a_free_key_while_sync_names_it(self) -> None:
+        seen = unlocked(primary(), cluster=synchronous(None, sync_key(ME, "pg2,pg3")))
+        assert fired(seen) == "retake_key"
+
+    def test_once_another_has_led_it_steps_down(self) -> None:
+        seen = unlocked(primary(), cluster=synchronous(None, sync_key("pg2", "pg1,pg3")))
+        assert fired(seen) == "demote_without_key"
+
+    def test_a_free_key_is_not_retaken_by_an_unfit_one(self) -> None:
+        free = synchronous(None, sync_key(ME, "pg2,pg3"))
+        seen = unlocked(primary(disk="it is full"), cluster=free)
+        assert fired(seen) == "demote_without_key"
+
+    def test_a_key_that_came_without_an_election_is_given_up(self) -> None:
+        """Somebody put our name there: pg2's commits may be missing here."""
+        led = synchronous(ME, sync_key("pg2", "pg1,pg3"))
+        assert fired(view(SILENT, cluster=led)) == "give_up_unelected_key"
+
+
+class TestFailsafe:
+    """A leader without etcd may hold the promises of a majority."""
+
+    PROMISING = cluster(None, config={"failsafe_mode": True}, failsafe=FAILSAFE)
+
+    def free(self, *answers: Peer, **changes: Any) -> View:
+        """Return what pg1 sees of a free key in failsafe mode."""
+        return unlocked(**{"cluster": self.PROMISING, "peers": peers(*answers), **changes})
+
+    def test_a_majority_of_the_members_must_answer(self) -> None:
+        assert fired(self.free()) == "minority"
+        assert fired(self.free(peer("pg4"))) == "minority"
+        assert fired(self.free(peer("pg3"))) == "take_key"
+
+    def test_half_of_the_members_is_no_majority(self) -> None:
+        four = replace(self.PROMISING, failsafe={**FAILSAFE, "pg4": "http://pg4:8008"})
+        assert fired(self.free(peer("pg3"), cluster=four)) == "minority"
+        assert fired(self.free(peer("pg3"), peer("pg4"), cluster=four)) == "take_key"
+
+    def test_one_that_the_leader_did_not_know_does_not_stand(self) -> None:
+        others = {name: url for name, url in FAILSAFE.items() if name != ME}
+        known = replace(self.PROMISING, failsafe=others)
+        assert fired(self.free(peer("pg2"), peer("pg3"), cluster=known)) == "minority"
+
+    def test_one_promise_anywhere_is_in_the_way(self) -> None:
+        assert fired(self.free(peer("pg3", promised_to="pg2"))) == "promised"
+        assert fired(self.free(peer("pg3"), promised_to="pg2")) == "promised"
+        assert fired(self.free(peer("pg3"), promised_to="somebody")) == "promised"
+
+    def test_promises_to_oneself_are_not(self) -> None:
+        assert fired(self.free(peer("pg3", promised_to=ME), promised_to=ME)) == "take_key"
+
+    def test_with_the_mode_off_neither_counts(self) -> None:
+        off = cluster(None, failsafe=FAILSAFE)
+        assert fired(self.free(cluster=off, promised_to="pg2")) == "take_key"
+
+    def test_before_a_leader_has_written_the_members_down_there_is_nobody_to_ask(self) -> None:
+        assert fired(self.free(cluster=replace(self.PROMISING, failsafe={}))) == "take_key"
+
+
+@pytest.mark.parametrize("quorum", [0, 1, 2])
+@pytest.mark.parametrize("leader", ["pg0", "pg1", "pg2"])
+def test_a_candidate_with_votes_has_what_every_group_of_acknowledgers_has(
+    quorum: int, leader: str
+) -> None:
+    """Every world of three: whoever takes the key has each commit that could be acknowledged."""
+    names = {f"pg{index}" for index in range(3)}
+    electorate = Electing(frozenset(names - {leader}), quorum)
+    acknowledging = Acknowledging(2 - quorum, electorate.voters)
+    assert holds(electorate, acknowledging)
+    for positions in itertools.product((1, 2, 3), repeat=3):
+        held = dict(zip(sorted(names), positions, strict=True))
+        # A commit at 3 is acknowledged when the leader and `count` of the others have it.
+        have = [name for name in electorate.voters if held[name] >= 3]
+        if held[leader] < 3 or len(have) < acknowledging.count:
+            continue
+        for me in names:
+            answers = [peer(name, position=held[name]) for name in names - {me}]
+            for heard in itertools.product((True, False), repeat=2):
+                chosen = [each for each, is_heard in zip(answers, heard, strict=True) if is_heard]
+                seen = unlocked(
+                    replace(SILENT, received=held[me], replayed=held[me]),
+                    me=me,
+                    cluster=synchronous(None, SyncKey(leader, electorate, 8)),
+                    peers=peers(*chosen),
+                    unlocked_since=NOW - 5,
+                )
+                takes = fired(seen) == "take_key"
+                assert not takes or held[me] >= 3, (held, me, chosen)
 
 
 def candidates(count: int) -> Iterator[tuple[tuple[int, int, int], ...]]:

@@ -10,6 +10,10 @@ def main() -> None:
         case ["agent", "--config", path]:
             from pathlib import Path
 
+            from pgherd.early import renew
+
+            # Before the agent's libraries are loaded, which takes longer than this.
+            renew(Path(path))
             from pgherd.start import main as run_agent
 
             sys.exit(run_agent(Path(path)))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The first moments of an agent: its predecessor's lease is renewed before anything else.
+"""The first moments of an agent: its predecessor's lease is its own before the rest is loaded.
 
 An agent that was killed or frozen costs no outage when its successor renews the lease, and puts the
-guard's deadline off, in time. So this imports little: the rest of the agent, two thirds of its
-start, is loaded afterwards.
+guard's deadline off, in time. early.py did so once; this goes on with it, and leaves notes for the
+early.py of the next agent.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Final
 
-from pgherd.clock import boottime
+from pgherd import early
+from pgherd.clock import boot_id, boottime
 from pgherd.config import Config, load
 from pgherd.errors import ConfigError, ForeignDataError, ListenError
 from pgherd.etcd import Etcd
 from pgherd.guard_client import RemoteGuard
+from pgherd.guard_orders import orders_path
 from pgherd.lease import LeaseKeeper
 
 if TYPE_CHECKING:
@@ -46,16 +48,36 @@ class Foothold:
             hedge_delay=config.timing.hedge_delay,
             tls=config.etcd_tls.client_context(),
         )
-        lease_file = config.runtime_dir / f"{config.scope}.lease"
+        self.lease_file = config.runtime_dir / f"{config.scope}.lease"
         self.keeper = LeaseKeeper(
             self.etcd,
             config.timing,
             boottime,
-            lease_file,
+            self.lease_file,
             self.wake.set,
             prefix=f"/{config.namespace}/{config.scope}/",
         )
         self.guard_process = RemoteGuard(config, boottime)
+
+    def leave_notes(self) -> None:
+        """Write down what the next agent has to know to renew our lease before all else."""
+        config = self.config
+        notes = early.Notes(
+            boot_id=boot_id(),
+            config=str(self.path),
+            lease=str(self.lease_file),
+            orders=str(orders_path(config.runtime_dir, config.scope)),
+            endpoints=list(config.etcd_endpoints),
+            cacert=config.etcd_tls.ca,
+            cert=config.etcd_tls.certificate,
+            key=config.etcd_tls.key,
+            margin=config.timing.margin,
+            within=config.timing.hedge_delay,
+        )
+        try:
+            notes.write(config.runtime_dir)
+        except OSError as error:
+            log.error("notes for the next agent could not be left: %s", error)
 
     async def take(self) -> None:
         """Renew the lease, or get one; keep a primary guarded that our predecessor had guarded.
@@ -68,6 +90,7 @@ class Foothold:
         if await self.keeper.renew() and was_armed and self.keeper.lease is not None:
             deadline = self.keeper.lease.valid_until + self.config.timing.margin / 2
             self.guard_process.arm(deadline)
+        self.leave_notes()
 
 
 async def _run(path: Path, config: Config) -> None:

@@ -107,6 +107,107 @@ class TestTheLeaderKey:
         assert (await store.load()).leader == new
 
 
+OURS = SyncKey(ME, Electing(frozenset({"pg2", "pg3"}), 1))
+THEIRS = SyncKey("pg2", Electing(frozenset({ME}), 0))
+
+
+async def sync_revision(store: Store) -> int:
+    return (await store.load()).sync_revision
+
+
+class TestTheSyncKey:
+    async def test_a_leader_writes_it_as_patroni_does(self, etcd: Etcd, store: Store) -> None:
+        leader, _ = await lead(store)
+        assert await store.write_sync(leader, OURS, 0)
+        assert (await keys(etcd))["sync"].value == (
+            '{"leader":"pg1","sync_standby":"pg2,pg3","quorum":1}'
+        )
+        read = (await store.load()).sync
+        assert read is not None
+        assert (read.leader, read.electing) == (OURS.leader, OURS.electing)
+        assert read.revision == await sync_revision(store) > 0
+
+    async def test_it_is_written_only_over_the_value_that_was_judged(self, store: Store) -> None:
+        leader, _ = await lead(store)
+        assert await store.write_sync(leader, THEIRS, 0)
+        assert not await store.write_sync(leader, OURS, 0)
+        assert not await store.write_sync(leader, None, 0)
+        assert await store.write_sync(leader, OURS, await sync_revision(store))
+
+    async def test_a_deposed_leader_writes_nothing(
+        self, etcd: Etcd, store: Store, rival: Store
+    ) -> None:
+        leader, lease = await lead(store)
+        await etcd.lease_revoke(lease)
+        await lead(rival)
+        assert not await store.write_sync(leader, OURS, 0)
+        assert not await store.write_sync(leader, None, 0)
+        assert "sync" not in await keys(etcd)
+
+    async def test_it_is_deleted(self, etcd: Etcd, store: Store) -> None:
+        leader, _ = await lead(store)
+        await store.write_sync(leader, OURS, 0)
+        assert await store.write_sync(leader, None, await sync_revision(store))
+        assert "sync" not in await keys(etcd)
+        assert await sync_revision(store) == 0
+
+    async def test_it_changes_hands_with_the_leader_key(self, etcd: Etcd, store: Store) -> None:
+        lease = await etcd.lease_grant(60)
+        assert await store.take_leader(lease, 0, OURS)
+        found = await keys(etcd)
+        assert found["leader"].mod_revision == found["sync"].mod_revision
+        assert found["sync"].lease == 0
+
+    @pytest.mark.parametrize("is_there", [True, False])
+    async def test_one_that_has_changed_since_ends_the_attempt_as_a_whole(
+        self, etcd: Etcd, store: Store, *, is_there: bool
+    ) -> None:
+        """The votes were counted against another electorate."""
+        if is_there:
+            await etcd.txn([], [Put(BASE + "sync", dump(THEIRS.published()))])
+        before = await sync_revision(store)
+        await etcd.txn([], [Put(BASE + "sync", dump(THEIRS.published()))])
+        assert not await store.take_leader(await etcd.lease_grant(60), before, OURS)
+        found = await keys(etcd)
+        assert "leader" not in found
+        assert found["sync"].value == dump(THEIRS.published())
+
+    async def test_the_loser_of_the_race_does_not_touch_it(
+        self, etcd: Etcd, store: Store, rival: Store
+    ) -> None:
+        await lead(rival)
+        assert not await store.take_leader(await etcd.lease_grant(60), 0, OURS)
+        assert "sync" not in await keys(etcd)
+
+    async def test_a_retaken_key_leaves_its_value_alone(self, etcd: Etcd, store: Store) -> None:
+        leader, lease = await lead(store)
+        await store.write_sync(leader, OURS, 0)
+        await etcd.lease_revoke(lease)
+        revision = await sync_revision(store)
+        assert await store.take_leader(await etcd.lease_grant(60), revision)
+        assert (await keys(etcd))["sync"].value == dump(OURS.published())
+
+
+class TestARelease:
+    async def test_it_says_that_nobody_needs_to_be_fenced(self, etcd: Etcd, store: Store) -> None:
+        leader, _ = await lead(store)
+        assert await store.release_leader(leader, {"optime": 5, "slots": {"pg2": 1}})
+        assert json.loads((await keys(etcd))["status"].value) == {
+            "optime": 5, "slots": {"pg2": 1}, "released": ME,
+        }  # fmt: skip
+
+    async def test_one_who_does_not_lead_any_more_says_nothing(
+        self, etcd: Etcd, store: Store, rival: Store
+    ) -> None:
+        leader, lease = await lead(store)
+        await etcd.lease_revoke(lease)
+        await lead(rival)
+        assert not await store.release_leader(leader, {})
+        found = await keys(etcd)
+        assert found["leader"].value == "pg2"
+        assert "status" not in found
+
+
 class TestFencing:
     async def test_a_deposed_leaders_write_changes_nothing(
         self, etcd: Etcd, store: Store, rival: Store

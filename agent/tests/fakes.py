@@ -185,7 +185,7 @@ class ScriptedPostgres(Postgres):
         return leader.timeline or 1, self.history
 
     async def start_primary(self, names: str = "") -> None:
-        self._note("start_primary")
+        self._note("start_primary", *([names] if names else []))
 
     async def start_standby(self, leader: Member | None) -> None:
         self._note("start_standby", leader.name if leader else "nobody")
@@ -206,7 +206,7 @@ class ScriptedPostgres(Postgres):
         self._note("follow", leader.name)
 
     async def promote(self, names: str, within: float) -> None:
-        self._note("promote")
+        self._note("promote", *([names] if names else []))
 
     async def checkpoint(self) -> None:
         self._note("checkpoint")

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agent.tests.builders import SYSTEM_ID, primary, standby
+from agent.tests.builders import SYSTEM_ID, member, primary, row, standby
 from agent.tests.fakes import Rig
 from pgherd.etcd import Put
 
@@ -39,7 +40,7 @@ class Stage:
         found = self.rig.etcd.keys.get(BASE + name)
         return found.value if found else None
 
-    async def put(self, lease: int = 0, **values: Any) -> None:
+    async def put(self, lease: int = 0, /, **values: Any) -> None:
         """Write keys by name; `__` stands for the slash, what is no text is written as JSON."""
         await self.rig.etcd.txn(
             [],
@@ -74,6 +75,45 @@ class Stage:
         assert await self.rig.store.take_leader(lease.id)
         self.rig.postgres.instance = primary()
         return self
+
+    async def synchronous(self, *names: str, **settings: Any) -> Stage:
+        """Have us lead in quorum mode, with the members *names* streaming from us."""
+        await self.led_by_us()
+        await self.put(config={"ttl": 30, "synchronous_mode": "quorum", **settings})
+        await self.put(**{f"members__{name}": dict(member(name).data) for name in names})
+        self.streamed_by(*names)
+        return self
+
+    def streamed_by(self, *names: str, flush: int = 0x3000, **changes: Any) -> None:
+        """Have *names*, and nobody else, stream from us and have flushed up to *flush*."""
+        rows = tuple(row(name, flush) for name in names)
+        instance = self.rig.postgres.instance
+        self.rig.postgres.instance = replace(instance, replication=rows, **changes)
+
+    @property
+    def sync(self) -> tuple[str, str | None, int] | None:
+        """Leader, voters and quorum of the key `/sync`, None when there is none."""
+        value = json.loads(self.key("sync") or "null")
+        return (value["leader"], value["sync_standby"], value["quorum"]) if value else None
+
+    async def rounds(self, count: int = 20) -> list[str]:
+        """Go round until nothing changes any more; return the steps of sync and names taken.
+
+        :raises AssertionError: it still changes after *count* rounds.
+        """
+        steps: list[str] = []
+        for _ in range(count):
+            before = self.sync, self.rig.postgres.instance.sync_names
+            rule = await self.round()
+            names = self.rig.postgres.instance.sync_names
+            assert (self.sync != before[0]) + (names != before[1]) <= 1
+            if self.sync != before[0]:
+                steps.append(f"{self.sync[1]}: {self.sync[2]}" if self.sync else "no sync")
+            elif names != before[1]:
+                steps.append(names or "nobody")
+            elif rule == "lead" and self.loop._is_steady():
+                return steps
+        raise AssertionError(f"{steps}, then {rule}")
 
     async def round(self) -> str:
         """Go round once; return the name of the rule that fired."""

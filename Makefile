@@ -21,8 +21,10 @@ FAULTS_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-faults} \
 	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.115.0/24} PGHERD_LAB_DATA_DISK=1
 MYPY_PATHS := agent/src agent/tests lab plugins tests bench molecule
 UNIT_PATHS := agent/tests tests
+# Histories that `make sim` simulates, each from a seed of its own.
+SEEDS ?= 2000
 
-.PHONY: help venv lock demo test test-all lint unit molecule faults figures \
+.PHONY: help venv lock demo test test-all lint unit sim molecule faults figures \
 	lab-up lab-down lab-status clean
 
 help: ## list the commands
@@ -76,6 +78,9 @@ lint: $(STAMP) ## ruff, mypy, yamllint, ansible-lint
 
 unit: $(STAMP) ## tests that need no host
 	pytest $(UNIT_PATHS)
+
+sim: $(STAMP) ## simulate SEEDS=2000 histories of clusters in trouble
+	@PYTHONPATH=agent/src:. $(BIN)/python -m agent.tests.sim --seeds $(SEEDS)
 
 molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 	$(TEST_LAB) python -m lab down

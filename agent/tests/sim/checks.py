@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The invariants, checked when something happens that could break them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.tests.sim.server import Server
+    from agent.tests.sim.wal import Record
+    from agent.tests.sim.world import World
+    from pgherd.etcd import Delete, KeyValue, Put
+
+BASE: Final = "/service/demo/"
+# What only the holder of the leader key may write.
+FENCED: Final = frozenset(BASE + name for name in ("status", "history", "sync", "failsafe"))
+
+
+class Checks:
+    """Watches the servers and etcd.
+
+    :param is_sync: acknowledged writes may never be lost.
+    """
+
+    def __init__(self, world: World, *, is_sync: bool) -> None:
+        self._world = world
+        self._is_sync = is_sync
+        self.servers: dict[str, Server] = {}
+        self.acknowledged_writes = 0
+        self.last: Record | None = None
+        self.writes: list[Record] = []
+        self.timeline = 0
+        self.primaries: list[str] = []
+
+    def acknowledged(self, server: Server, record: Record) -> None:
+        """A client is told that its write is done.
+
+        The last write acknowledged anywhere must be in this server's history, or else two servers
+        acknowledge side by side.
+        """
+        last = self.last
+        self.acknowledged_writes += 1
+        self.writes.append(record)
+        if self._is_sync and last is not None and not _has(server, last):
+            self._world.violate(
+                "one_acknowledging_primary",
+                f"{server.name} acknowledges {record}, its history is without {last}",
+            )
+        if last is None or record.index >= last.index or not self._is_sync:
+            self.last = record
+
+    def became_primary(self, server: Server) -> None:
+        """A server accepts writes from now on."""
+        self.primaries.append(server.name)
+        for other in self.servers.values():
+            # A paused host does nothing; its guard has the first word when it goes on.
+            if other is not server and other.is_writable and not other.is_suspended:
+                self._world.violate(
+                    "one_primary", f"{server.name} accepts writes while {other.name} still does"
+                )
+        assert server.data is not None
+        timeline = server.data.timeline
+        if not self._is_sync:
+            return
+        if timeline < self.timeline:
+            self._world.violate(
+                "timelines_go_forward",
+                f"{server.name} leads timeline {timeline} after timeline {self.timeline}",
+            )
+        self.timeline = timeline
+        if self.last is not None and not _has(server, self.last):
+            self._world.violate(
+                "acknowledged_writes_survive", f"{server.name} leads without {self.last}"
+            )
+
+    def all_survive(self, primary: Server) -> None:
+        """In the end nothing that was acknowledged is missing."""
+        lost = [record for record in self.writes if not _has(primary, record)]
+        if lost:
+            self._world.violate(
+                "acknowledged_writes_survive",
+                f"{len(lost)} writes are not on {primary.name}; the first is {lost[0]}",
+            )
+
+    def corrupted(self, upstream: Server, standby: Server) -> None:
+        """A standby would stream onto WAL that is not its upstream's."""
+        self._world.violate(
+            "no_silent_divergence",
+            f"{standby.name} would stream from {upstream.name} onto records it does not have",
+        )
+
+    def written(
+        self, writer: str, before: Mapping[str, KeyValue], operations: Sequence[Put | Delete]
+    ) -> None:
+        """Something was written to etcd; what is the leader's only the leader may have written."""
+        keys = {operation.key for operation in operations}
+        fenced = keys & FENCED
+        if not fenced or writer == "etcd":
+            return
+        holder = before.get(BASE + "leader")
+        takes = any(op.key == BASE + "leader" for op in operations)
+        if holder is None and takes:
+            return
+        if holder is None or holder.value != writer:
+            name = holder.value if holder else "nobody"
+            self._world.violate(
+                "writes_are_fenced", f"{writer} writes {sorted(fenced)} while {name} leads"
+            )
+
+
+def _has(server: Server, record: Record) -> bool:
+    wal = server.data.wal if server.data is not None else []
+    return len(wal) > record.index and wal[record.index] is record

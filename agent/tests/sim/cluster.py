@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A simulated cluster: hosts, network, etcd and clients, and a history of it from one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.tests.sim import faults
+from agent.tests.sim.checks import Checks
+from agent.tests.sim.etcd_service import EtcdService
+from agent.tests.sim.host import Host
+from agent.tests.sim.net import Network
+from agent.tests.sim.world import Violation, World
+from pgherd.config import build
+
+if TYPE_CHECKING:
+    from agent.tests.sim.server import Server
+    from pgherd.config import Config
+
+# How long a cluster may take to be made, and to be whole again once nothing is wrong, seconds.
+BIRTH: Final = 60.0
+RECOVERY: Final = 60.0
+# The time limits of two profiles of the roles, by the length of the lease.
+TIMINGS: Final[dict[int, dict[str, float]]] = {
+    2: {
+        "lease_ttl": 2,
+        "keepalive_interval": 0.4,
+        "loop_interval": 1,
+        "peer_timeout": 0.25,
+        "etcd_timeout": 0.5,
+        "hedge_delay": 0.1,
+    },
+    5: {
+        "lease_ttl": 5,
+        "keepalive_interval": 1,
+        "loop_interval": 2,
+        "peer_timeout": 0.5,
+        "etcd_timeout": 1,
+        "hedge_delay": 0.2,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the seed decides beforehand."""
+
+    seed: int
+    members: int
+    ttl: int
+    mode: str
+    strict: bool
+    node_count: int
+    failsafe: bool
+    rates: tuple[float, ...]
+    window: float
+    faults: tuple[faults.Fault, ...]
+
+    @classmethod
+    def of(cls, seed: int, **changes: Any) -> Plan:
+        """Make the plan of *seed*, with *changes*."""
+        dice = Random(f"{seed}/plan")
+        members = dice.choices((2, 3, 5), (1, 8, 1))[0]
+        window = dice.uniform(10, 35)
+        plan = cls(
+            seed,
+            members,
+            ttl=dice.choice((2, 5)),
+            mode=dice.choices(MODES, WEIGHTS)[0],
+            strict=dice.random() < 0.3,
+            node_count=dice.choices((1, 2), (4, 1))[0],
+            failsafe=dice.random() < 0.3,
+            rates=tuple(1 + dice.uniform(-0.001, 0.001) for _ in range(members)),
+            window=window,
+            faults=faults.plan(dice, members, window),
+        )
+        return replace(plan, **changes)
+
+    @property
+    def is_sync(self) -> bool:
+        return self.mode != "off"
+
+    def __str__(self) -> str:
+        strict = ", strict" if self.strict else ""
+        failsafe = ", failsafe" if self.failsafe else ""
+        rule = f"{self.mode} with {self.node_count}{strict}{failsafe}"
+        return f"{self.members} members, ttl {self.ttl}, {rule}"
+
+
+MODES: Final = ("quorum", "on", "off")
+WEIGHTS: Final = (7, 2, 2)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a history."""
+
+    plan: Plan
+    violation: Violation | None
+    lines: tuple[str, ...]
+    acknowledged: int
+    primaries: tuple[str, ...]
+    ended_at: float
+    events: int
+
+    def report(self) -> str:
+        """Return the trace, what broke, and how to see it again."""
+        parts = [f"seed {self.plan.seed}: {self.plan}", *map(str, self.plan.faults), *self.lines]
+        if self.violation is not None:
+            broken = self.violation
+            parts.append(f"{broken.invariant} is broken at {broken.at:.4f}: {broken.detail}")
+            parts.append(f"again: python -m agent.tests.sim --seed {self.plan.seed}")
+        return "\n".join(parts)
+
+
+class Cluster:
+    """The world of one plan."""
+
+    def __init__(self, plan: Plan, *, trace: bool) -> None:
+        self.plan = plan
+        self.world = World(f"{plan.seed}/noise", trace=trace)
+        self.net = Network(self.world)
+        self.checks = Checks(self.world, is_sync=plan.is_sync)
+        names = [f"pg{number}" for number in range(1, plan.members + 1)]
+        etcd_hosts = names[:3] if plan.members > 2 else [*names, "etcd3"]
+        self.net_hosts = sorted({*names, *etcd_hosts})
+        election = 0.5 if plan.ttl == 2 else 1.0
+        self.etcd = EtcdService(self.world, self.net, etcd_hosts, election, self.checks.written)
+        self.hosts = {
+            name: Host(
+                self.world,
+                self.net,
+                self.etcd,
+                self._config(name, etcd_hosts),
+                self.checks,
+                plan.rates[at],
+            )
+            for at, name in enumerate(names)
+        }
+        servers = {name: host.server for name, host in self.hosts.items()}
+        self.checks.servers = servers
+        for host in self.hosts.values():
+            host.hosts = self.hosts
+            host.server.peers = servers
+        self.net.on_change(self._watch_streams)
+        self._write = 0
+        self._quiet_since: float | None = None
+        self._last_quiet_write = 0
+
+    def _config(self, name: str, etcd_hosts: list[str]) -> Config:
+        plan = self.plan
+        nearest_first = sorted(etcd_hosts, key=lambda host: host != name)
+        dynamic = {
+            "ttl": plan.ttl,
+            "primary_start_timeout": 10,
+            "synchronous_mode": plan.mode,
+            "synchronous_mode_strict": plan.strict,
+            "synchronous_node_count": plan.node_count,
+            "failsafe_mode": plan.failsafe,
+        }
+        return build(
+            {
+                "scope": "demo",
+                "name": name,
+                "runtime_dir": "/nonexistent",
+                "pgherd": TIMINGS[plan.ttl],
+                "restapi": {"listen": "127.0.0.1:8008", "connect_address": f"{name}:8008"},
+                "etcd3": {"hosts": [f"{host}:2379" for host in nearest_first]},
+                "postgresql": _postgresql(name),
+                "bootstrap": {"dcs": dynamic, "initdb": {}},
+            }
+        )
+
+    # What the world does
+
+    def _watch_streams(self) -> None:
+        for host in self.hosts.values():
+            for stream in [*host.server.senders.values()]:
+                stream.watch_silence()
+
+    def _write_everywhere(self) -> None:
+        """Have clients on every host write to its PostgreSQL, if it lets them."""
+        for host in self.hosts.values():
+            if host.server.is_writable and not host.server.is_suspended:
+                self._write += 1
+                host.server.write(self._write)
+        self.world.after(0.06 + 0.12 * self.world.noise.random(), self._write_everywhere)
+
+    def _strike(self, fault: faults.Fault) -> None:
+        """Let a fault happen, and have it healed in time."""
+        names = sorted(self.hosts)
+        holder = self.etcd.keys.values.get("/service/demo/leader")
+        if fault.target is not None:
+            name = names[fault.target]
+        else:
+            name = holder.value if holder is not None else names[0]
+        undo = faults.BY_NAME[fault.kind](self, self.hosts[name], fault)
+        self.world.after(fault.lasts, undo)
+
+    # What is expected
+
+    @property
+    def primary(self) -> Server | None:
+        """The one server that accepts writes, None when there is none or more than one."""
+        found = [h.server for h in self.hosts.values() if h.server.is_writable]
+        return found[0] if len(found) == 1 else None
+
+    def is_whole(self) -> bool:
+        """Tell whether there is a primary and everybody else has what it has."""
+        primary = self.primary
+        if primary is None or primary.data is None:
+            return False
+        rest = len(self.hosts) - 1
+        return (
+            len(primary.senders) == rest
+            and all(stream.is_streaming for stream in primary.senders.values())
+            and all(host.server.is_running for host in self.hosts.values())
+        )
+
+    def is_quiet(self) -> bool:
+        """Tell whether the cluster is whole and acknowledges writes made since it may be."""
+        last = self.checks.last
+        return last is not None and last.write > self._last_quiet_write and self.is_whole()
+
+    def live(self) -> None:
+        """Live through the plan."""
+        for host in self.hosts.values():
+            self.world.after(0.5 * self.world.noise.random(), host.start_agent)
+        self.world.run(BIRTH, self.is_whole)
+        self._expect(self.is_whole(), "the cluster was not made")
+        self.world.note("world", "the cluster is ready")
+        began = self.world.now
+        self._write_everywhere()
+        for fault in self.plan.faults:
+            self.world.at(began + fault.at, self._strike, fault)
+        healed = max(fault.at + fault.lasts for fault in self.plan.faults) + 5
+        self.world.run(began + healed)
+        self.world.note("world", "everything is healed")
+        self._last_quiet_write = self._write
+        self.world.run(self.world.now + RECOVERY, self.is_quiet)
+        self._expect(self.is_quiet(), self._what_is_missing())
+        self._expect_nothing_lost()
+
+    def outcome(self) -> Outcome:
+        """Return what came of it."""
+        return Outcome(
+            self.plan,
+            self.world.violation,
+            tuple(self.world.lines),
+            self.checks.acknowledged_writes,
+            tuple(self.checks.primaries),
+            self.world.now,
+            self.world.events,
+        )
+
+    def end(self) -> None:
+        """End all agents, so that none of them does anything any more."""
+        for host in self.hosts.values():
+            host.end()
+
+    def _expect(self, holds: bool, detail: str) -> None:
+        if not holds:
+            self.world.violate("healthy_majority_gets_primary", detail)
+
+    def _what_is_missing(self) -> str:
+        states = []
+        for host in self.hosts.values():
+            server = host.server
+            logic = host.agent.logic if host.agent is not None else None
+            rule = logic.decision.rule.name if logic is not None and logic.decision else "none"
+            receiver = server.receiver.sender.name if server.receiver else "nobody"
+            role = "standby" if server.in_recovery else "primary"
+            state = f"{server.process.value} {role} from {receiver}"
+            states.append(f"{host.name}: {state}, rule {rule}")
+        return f"{RECOVERY} s after everything was healed: {'; '.join(states)}"
+
+    def _expect_nothing_lost(self) -> None:
+        primary = self.primary
+        if self.world.violation is None and self.plan.is_sync and primary is not None:
+            self.checks.all_survive(primary)
+
+
+def _postgresql(name: str) -> dict[str, Any]:
+    return {
+        "listen": "127.0.0.1:5432",
+        "connect_address": f"{name}:5432",
+        "data_dir": "/nonexistent/data",
+        "bin_dir": "/usr/lib/postgresql/17/bin",
+        "authentication": {
+            "superuser": {"username": "postgres"},
+            "replication": {"username": "replicator"},
+        },
+    }

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong, when and for how long: a plan made from the seed, and the faults themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent.tests.sim.net import CHANNELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from agent.tests.sim.cluster import Cluster
+    from agent.tests.sim.host import Host
+
+    Undo = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a plan.
+
+    :param at: seconds after the cluster was ready.
+    :param lasts: seconds until it is healed.
+    :param target: chooses the member: the leader at that time, or one by number.
+    """
+
+    at: float
+    lasts: float
+    kind: str
+    target: int | None
+    choice: float
+
+    def __str__(self) -> str:
+        who = "the leader" if self.target is None else f"member {self.target + 1}"
+        return f"{self.kind} on {who} at {self.at:.2f} for {self.lasts:.2f} s"
+
+
+def _nothing() -> None:
+    """What needs no healing."""
+
+
+def kill_agent(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    host.kill_agent()
+    return _nothing
+
+
+def freeze_agent(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Freeze the agent, now or some callbacks later; it goes on or is killed in the end."""
+    agent = host.agent
+    if agent is None:
+        return _nothing
+    if fault.choice < 0.3:
+        agent.loop.freeze()
+    else:
+        agent.loop.steps_left = int(400 * (fault.choice - 0.3))
+
+    def undo() -> None:
+        if host.agent is not agent or host.is_paused:
+            return
+        if int(fault.choice * 1000) % 2:
+            agent.loop.thaw()
+        else:
+            host.kill_agent()
+
+    return undo
+
+
+def kill_guard(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    host.guard.kill()
+    if fault.choice < 0.5:
+        host.kill_agent()
+    return _nothing
+
+
+def crash_postgres(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    host.server.end("crashed")
+    return _nothing
+
+
+def hang_postgres(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Let the postmaster hang, or all processes of the instance."""
+    server, pid = host.server, host.server.pid
+    host.note("postgres hangs" if fault.choice < 0.5 else "the postmaster hangs")
+    if fault.choice < 0.5:
+        server.suspend()
+    else:
+        server.refuse()
+
+    def undo() -> None:
+        if server.pid == pid and not host.is_paused:
+            server.resume()
+
+    return undo
+
+
+def lose_host(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    host.lose_power()
+    return host.boot
+
+
+def pause_host(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    host.pause()
+    return host.resume
+
+
+def power_cycle(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Take the power from everything; hosts come back one after the other."""
+    for each in cluster.hosts.values():
+        each.lose_power()
+
+    def undo() -> None:
+        for each in cluster.hosts.values():
+            cluster.world.after(3 * cluster.world.noise.random(), each.boot)
+
+    return undo
+
+
+def cut(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Cut the host off: from everybody, its peers, etcd, one host; both ways, or one way only."""
+    others = [name for name in cluster.net_hosts if name != host.name]
+    choices = (CHANNELS, CHANNELS, ("api", "wal"), ("etcd", "raft"), ("etcd",), ("wal",), ("api",))
+    channels = choices[int(fault.choice * 1000) % len(choices)]
+    if int(fault.choice * 10_000) % 5 == 0:
+        others = [others[int(fault.choice * 100_000) % len(others)]]
+    directions = (("from", "to"), ("from", "to"), ("from",), ("to",))[int(fault.choice * 100) % 4]
+    ways = []
+    for other in others:
+        for channel in channels:
+            if "from" in directions:
+                ways.append((host.name, other, channel))
+            if "to" in directions:
+                ways.append((other, host.name, channel))
+    host.note(f"is cut: {'/'.join(directions)} {','.join(others)}: {','.join(channels)}")
+    cluster.net.cut(ways)
+
+    def undo() -> None:
+        host.note("cut is healed")
+        cluster.net.heal(ways)
+
+    return undo
+
+
+def split(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Cut every connection of PostgreSQL, of the API or of both; etcd is reached by all."""
+    channels = (("wal",), ("wal", "api"))[int(fault.choice * 100) % 2]
+    ways = [
+        (one, other, channel)
+        for one in cluster.net_hosts
+        for other in cluster.net_hosts
+        for channel in channels
+        if one != other
+    ]
+    host.note(f"every host is cut from every other: {','.join(channels)}")
+    cluster.net.cut(ways)
+
+    def undo() -> None:
+        cluster.net.heal(ways)
+
+    return undo
+
+
+def trouble_etcd(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Kill or freeze an etcd member, change its leader, make all of it slow, or stop it."""
+    etcd, name = cluster.etcd, host.name
+    kind = int(fault.choice * 1000) % 5
+    if kind == 0:
+        etcd.kill(name)
+        return lambda: etcd.come_back(name)
+    if kind == 1:
+        etcd.hang(name, True)
+        return lambda: None if host.is_paused else etcd.hang(name, False)
+    if kind == 2:
+        etcd.change_leader()
+        return _nothing
+    if kind == 3:
+        etcd.slowness = 0.1 + 2 * fault.choice
+        cluster.world.note("etcd", f"is slow: up to {etcd.slowness:.2f} s")
+
+        def undo() -> None:
+            etcd.slowness = 0.0
+
+        return undo
+    for member in etcd.members:
+        etcd.kill(member)
+
+    def start_all() -> None:
+        for member in etcd.members:
+            if cluster.hosts[member].is_up if member in cluster.hosts else True:
+                etcd.come_back(member)
+
+    return start_all
+
+
+def bad_network(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Lose, delay and reorder messages; lose answers of etcd to what it has done."""
+    net = cluster.net
+    net.loss, net.delay = 0.25 * fault.choice, 0.3 * fault.choice
+    cluster.etcd.loss_of_answers = 0.2
+    cluster.world.note("net", f"is bad: loss {net.loss:.2f}, delay {net.delay:.2f}")
+
+    def undo() -> None:
+        net.loss = net.delay = cluster.etcd.loss_of_answers = 0.0
+
+    return undo
+
+
+def slow_disk(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    host.server.slow_disk = 0.5 * fault.choice
+    host.note(f"disk is slow: {host.server.slow_disk:.2f} s a flush")
+
+    def undo() -> None:
+        host.server.slow_disk = 0.0
+
+    return undo
+
+
+def sick_disk(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Let every write to the data disk fail."""
+    host.server.disk = "full"
+    host.note("disk is full")
+
+    def undo() -> None:
+        host.server.disk = ""
+        host.note("disk is well again")
+
+    return undo
+
+
+def stop_agent(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Stop the agent and PostgreSQL with it, as `systemctl stop` does."""
+    host.note("agent is told to stop")
+    host.is_disabled = True
+    if host.agent is not None:
+        host.agent.stop()
+
+    def undo() -> None:
+        host.is_disabled = False
+        host.start_agent()
+
+    return undo
+
+
+def restart_agent(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Restart the agent in order: PostgreSQL and the lease stay for the next one."""
+    host.note("agent is told to restart")
+    if host.agent is not None:
+        host.agent.leave()
+    return _nothing
+
+
+# Every fault, how often it is chosen, and how long it may last, seconds.
+FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], ...]] = (
+    (kill_agent, 4, 0),
+    (freeze_agent, 8, 20),
+    (kill_guard, 2, 0),
+    (crash_postgres, 4, 0),
+    (hang_postgres, 4, 15),
+    (lose_host, 8, 20),
+    (pause_host, 5, 20),
+    (power_cycle, 1, 10),
+    (cut, 14, 20),
+    (split, 3, 15),
+    (trouble_etcd, 9, 15),
+    (bad_network, 5, 10),
+    (slow_disk, 3, 10),
+    (sick_disk, 2, 15),
+    (stop_agent, 2, 10),
+    (restart_agent, 2, 0),
+)
+BY_NAME: Final = {call.__name__: call for call, _, _ in FAULTS}
+
+
+def plan(dice: Random, members: int, window: float) -> tuple[Fault, ...]:
+    """Make a plan of faults within *window* seconds; some follow closely upon another."""
+    faults: list[Fault] = []
+    weights = [weight for _, weight, _ in FAULTS]
+    at = 0.0
+    for _ in range(dice.choice((2, 3, 4, 5, 6))):
+        call, _, longest = dice.choices(FAULTS, weights)[0]
+        at = at + dice.uniform(0, 3) if faults and dice.random() < 0.5 else dice.uniform(0, window)
+        at = min(at, window)
+        lasts = min(dice.choice((1.0, 4.0, 12.0)) * dice.uniform(0.1, 1.7), longest)
+        target = None if dice.random() < 0.6 else dice.randrange(members)
+        faults.append(Fault(at, lasts, call.__name__, target, dice.random()))
+    return tuple(sorted(faults, key=lambda fault: fault.at))

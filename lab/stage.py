@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from lab import disks, faults, processes
@@ -18,7 +18,7 @@ from lab.wire import Wire, WireError
 from lab.writers import Writers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from lab.hosts import Lab
 
@@ -123,27 +123,28 @@ class Account:
 
 
 def account(
-    fault: str, probe: Probe, writers: Writers, hosts: Mapping[str, str], wire: Wire
+    fault: str,
+    inside: Sequence[Ack],
+    outside: Sequence[Ack],
+    there: Container[tuple[str, int]],
+    present: Container[int],
 ) -> Account:
-    """Return what the clients saw, held against the rows that *wire*'s server has.
+    """Return what *fault* cost, by what the clients saw and by the rows that are left.
 
-    hosts: the members' names by their addresses. Raises WireError.
+    inside, outside: what the writers in the hosts and the probe saw acknowledged.
+    there, present: the rows of the writers (node and number) and of the probe (number) that the
+    leader has in the end.
     """
-    inside = writers.acknowledged()
-    there = writers.present(wire)
-    lost = sum((ack.node, ack.number) not in there for ack in inside)
-    present = probe.present(wire)
-    lost += sum(row.number not in present for row in probe.acknowledged)
-    outside = [
-        Ack(hosts[row.host], row.timeline, row.number, row.sent, row.at)
-        for row in probe.acknowledged
-    ]
+    gone = [ack for ack in inside if (ack.node, ack.number) not in there]
+    gone += [ack for ack in outside if ack.number not in present]
+    silent = [who for who, acks in (("writers", inside), ("probe", outside)) if not acks]
     return Account(
         fault=fault,
-        gap=longest_gap(row.at for row in probe.acknowledged),
+        gap=longest_gap(ack.at for ack in outside),
         acknowledged=len(inside) + len(outside),
-        lost=lost,
+        lost=len(gone),
         overlap=overlap([*inside, *outside]),
+        failure=f"nothing of the {' and '.join(silent)} was acknowledged" if silent else "",
     )
 
 
@@ -184,13 +185,22 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
     try:
         leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
         writers.stop()
-        hosts = {lab.settings.address(host): host for host in MEMBERS}
+        outside = _acks(lab, probe)
         with Wire(cluster.target(leader), 30) as wire:
-            cost = account(fault.name, probe, writers, hosts, wire)
+            there, present = writers.present(wire), probe.present(wire)
+        cost = account(fault.name, writers.acknowledged(), outside, there, present)
     except (LabError, WireError) as error:
         failure = failure or str(error)
         return Account(fault.name, before=primary, failure=failure)
-    return Account(**{**vars(cost), "before": primary, "after": leader, "failure": failure})
+    return replace(cost, before=primary, after=leader, failure=failure or cost.failure)
+
+
+def _acks(lab: Lab, probe: Probe) -> list[Ack]:
+    hosts = {lab.settings.address(host): host for host in MEMBERS}
+    return [
+        Ack(hosts[row.host], row.timeline, row.number, row.sent, row.at)
+        for row in probe.acknowledged
+    ]
 
 
 def await_synchronous(cluster: Cluster, store: Store) -> str:

@@ -34,7 +34,17 @@ RestartSec=100ms
 [Install]
 WantedBy=multi-user.target
 """
-PUT: Final = 'mkdir -p "${2%/*}" && printf %s "$1" > "$2"'
+# Arguments: the program, the unit. Whatever an earlier run left goes first.
+START: Final = f"""
+systemctl stop {UNIT} 2> /dev/null
+rm -rf {DIRECTORY} && mkdir -p {DIRECTORY} && chown postgres {DIRECTORY} || exit 1
+printf %s "$1" > {DIRECTORY}/writer.py && printf %s "$2" > /etc/systemd/system/{UNIT} || exit 1
+systemctl daemon-reload && systemctl enable --quiet --now {UNIT}
+"""
+STOP: Final = f"""
+systemctl disable --quiet --now {UNIT}
+rm -f /etc/systemd/system/{UNIT} && systemctl daemon-reload
+"""
 
 
 @dataclass
@@ -51,20 +61,15 @@ class Writers:
     def start(self, leader: str) -> None:
         """Begin to write on every node; *leader* makes the table."""
         self.cluster.query(leader, CREATE, 30)
+        program = SOURCE.read_text(encoding="utf-8")
         for host in MEMBERS:
             unit = UNIT_TEXT.format(directory=DIRECTORY, run=self.run, node=host)
-            self._put(host, SOURCE.read_text(encoding="utf-8"), f"{DIRECTORY}/writer.py")
-            self._put(host, unit, f"/etc/systemd/system/{UNIT}")
-            self.lab.exec(host, ["chown", "postgres", DIRECTORY])
-            self.lab.exec(host, ["systemctl", "daemon-reload"])
-            self.lab.exec(host, ["systemctl", "enable", "--quiet", "--now", UNIT])
+            self.lab.exec(host, ["sh", "-c", START, "sh", program, unit])
 
     def stop(self) -> None:
         """End all writers and take their unit away; every host must be up."""
         for host in MEMBERS:
-            self.lab.exec(host, ["systemctl", "disable", "--quiet", "--now", UNIT], check=False)
-            self.lab.exec(host, ["rm", "-f", f"/etc/systemd/system/{UNIT}"])
-            self.lab.exec(host, ["systemctl", "daemon-reload"])
+            self.lab.exec(host, ["sh", "-c", STOP])
 
     def acknowledged(self) -> list[Ack]:
         """Return what all writers saw acknowledged."""
@@ -78,6 +83,3 @@ class Writers:
         """Return node and number of this run's rows that *wire*'s server has; raises WireError."""
         sql = f"SELECT node, number FROM pgherd_writer WHERE run = '{self.run}'"
         return {(row[0], int(row[1])) for row in wire.query(sql, 30)}
-
-    def _put(self, host: str, text: str, path: str) -> None:
-        self.lab.exec(host, ["sh", "-c", PUT, "sh", text, path])

@@ -11,7 +11,7 @@ from lab.faults import CHAIN, Cut
 from lab.image import DATA_MOUNT, init
 from lab.rows import ROWS
 from lab.settings import HOST_NAMES
-from lab.stage import Account
+from lab.stage import Account, account
 from lab.table import HEAD, choose, main, render
 
 
@@ -68,6 +68,22 @@ def test_a_log_that_ends_in_the_middle_of_a_line_keeps_the_lines_before() -> Non
     ]
     assert [ack.sent for ack in acks] == pytest.approx([1.0, 2.0])
     assert [ack.at for ack in acks] == pytest.approx([1.01, 2.01])
+
+
+def test_rows_that_were_acknowledged_and_are_gone_are_lost_whoever_wrote_them() -> None:
+    inside = [ack("pg1", 1, 10), ack("pg2", 2, 11)]
+    outside = [Ack("pg1", 1, 1, 10, 10.01), Ack("pg2", 2, 2, 12, 12.01)]
+    there = {("pg1", inside[0].number)}
+    cost = account("fault", inside, outside, there, {1})
+    assert (cost.acknowledged, cost.lost, cost.overlap) == (4, 2, 0)
+    assert cost.gap == pytest.approx(2)
+    assert cost.problems == ("2 acknowledged rows lost",)
+
+
+def test_a_client_that_saw_nothing_acknowledged_is_a_failure() -> None:
+    outside = [Ack("pg1", 1, 1, 10, 10.01)]
+    cost = account("fault", [], outside, set(), {1})
+    assert cost.problems == ("nothing of the writers was acknowledged",)
 
 
 def test_what_is_wrong_is_said_and_a_fault_without_problems_is_ok() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from lab import faults
+from lab import disks, faults, processes
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.progress import Progress
@@ -16,7 +16,17 @@ from lab.settings import HOST_NAMES, Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EPILOG = "The environment says the same: PGHERD_LAB_NAME, PGHERD_LAB_SUBNET, PGHERD_LAB_RELEASE."
+EPILOG: Final = (
+    "The environment says the same: PGHERD_LAB_NAME, PGHERD_LAB_SUBNET, PGHERD_LAB_RELEASE; "
+    "PGHERD_LAB_DATA_DISK=1 gives new hosts a small disk for PostgreSQL's files."
+)
+
+BY_HOST: Final = {
+    "heal": faults.heal,
+    "fill": disks.fill,
+    "empty": disks.empty,
+    "break": disks.make_read_only,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
         ("pause", "freeze hosts"),
         ("unpause", "let frozen hosts go on"),
         ("heal", "undo the cuts of hosts"),
+        ("fill", "fill the data disks of hosts (PGHERD_LAB_DATA_DISK=1 gives them one)"),
+        ("empty", "make room on data disks again"),
+        ("break", "make data disks read-only, until the hosts are killed and started"),
     ):
         _add_hosts(verbs.add_parser(verb, help=text))
     cut = verbs.add_parser("cut", help="cut hosts off the network, silently")
@@ -48,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
     scope = cut.add_mutually_exclusive_group()
     scope.add_argument("--peers", action="store_true", help="from the lab's other hosts only")
     scope.add_argument("--etcd", action="store_true", help="from etcd only")
+    cut.add_argument("--way", choices=("in", "out", "both"), default="both", help="one direction")
+    send = verbs.add_parser("signal", help="send a signal to a process of a host")
+    send.add_argument("host", choices=HOST_NAMES)
+    send.add_argument("process", choices=(processes.POSTMASTER, *processes.UNITS))
+    send.add_argument("word", choices=("STOP", "CONT", "KILL", "TERM"))
     run = verbs.add_parser("exec", help="run a command in a host")
     run.add_argument("host", choices=HOST_NAMES)
     run.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
@@ -80,14 +98,15 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(output)
             return code
         case "cut":
+            peers = HOST_NAMES if arguments.peers else ()
+            how = faults.Cut(peers, etcd=arguments.etcd or None, way=arguments.way)
             for host in arguments.hosts:
-                if arguments.peers:
-                    faults.cut_from_peers(lab, host)
-                else:
-                    faults.cut(lab, host, faults.Cut(etcd=arguments.etcd or None))
-        case "heal":
+                faults.cut(lab, host, how)
+        case "signal":
+            processes.signal(lab, arguments.host, arguments.process, arguments.word)
+        case "heal" | "fill" | "empty" | "break" as verb:
             for host in arguments.hosts:
-                faults.heal(lab, host)
+                BY_HOST[verb](lab, host)
         case verb:
             for host in arguments.hosts:
                 getattr(lab, verb)(host)

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
-
-from lab.settings import HOSTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,12 +68,8 @@ def cut(lab: Lab, host: str, how: Cut | None = None) -> None:
     heal(lab, host, quiet=True)
     for rule in how.rules(lab.settings, host):
         lab.exec(host, ["iptables", "-w", *rule])
-    lab.progress.line(host, f"cut off from {how}")
-
-
-def cut_from_peers(lab: Lab, host: str) -> None:
-    """Cut *host* off from every other host of the lab; clients outside still reach it."""
-    cut(lab, host, Cut(peers=[spec.name for spec in HOSTS if spec.name != host]))
+    others = tuple(peer for peer in how.peers if peer != host)
+    lab.progress.line(host, f"cut off from {replace(how, peers=others)}")
 
 
 def heal(lab: Lab, host: str, *, quiet: bool = False) -> None:

@@ -8,6 +8,7 @@ time. What it must know is left in a file by the agent before.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -75,12 +76,13 @@ def renew(config: Path, directory: Path | None = None) -> bool:
         try:
             if not _keep_alive(endpoint, number, notes):
                 return False
-        except OSError:
+        except (OSError, ValueError):
             continue
         # As LeaseKeeper and Loop reckon; the guard looks into the file before it kills.
         deadline = sent + ttl - notes.margin / 2
         later = orders._replace(told_at=sent, deadline=deadline, lease_end=sent + ttl)
-        later.write(Path(notes.orders))
+        with contextlib.suppress(OSError):
+            later.write(Path(notes.orders))
         return True
     return False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a data disk: it fills up, it becomes read-only. Hosts need one of their own."""
+"""What happens to a data disk: it fills up, becomes read-only, hangs. Hosts need one of their own."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ def make_read_only(lab: Lab, host: str) -> None:
     _require(lab, host)
     lab.exec(host, ["sh", "-c", BREAK])
     lab.progress.line(host, "data disk is read-only")
+
+
+def hang(lab: Lab, host: str) -> None:
+    """Let every write to *host*'s data disk wait, until resume(); raises LabError."""
+    _require(lab, host)
+    lab.exec(host, ["fsfreeze", "--freeze", DATA_MOUNT])
+    lab.progress.line(host, "data disk hangs")
+
+
+def resume(lab: Lab, host: str) -> None:
+    """Undo hang(); a disk that does not hang is left as it is."""
+    lab.exec(host, ["fsfreeze", "--unfreeze", DATA_MOUNT], check=False)
 
 
 def is_read_only(lab: Lab, host: str) -> bool:

@@ -115,6 +115,13 @@ def standby_lost(stage: Stage) -> None:
     stage.lab.start(stage.standbys[0])
 
 
+def standby_paused(stage: Stage) -> None:
+    """Freeze a standby's host for a while."""
+    stage.lab.pause(stage.standbys[0])
+    stage.hold()
+    stage.lab.unpause(stage.standbys[0])
+
+
 def _lose_standbys(stage: Stage) -> None:
     # Not their hosts: etcd would be lost with them, and with it every leader.
     for host in stage.standbys:
@@ -205,6 +212,14 @@ def disk_read_only(stage: Stage) -> None:
     stage.lab.start(stage.primary)
 
 
+def disk_hung(stage: Stage) -> None:
+    """Let the primary's data disk hang: who writes there waits, and cannot be killed."""
+    disks.hang(stage.lab, stage.primary)
+    stage.hold()
+    disks.resume(stage.lab, stage.primary)
+    stage.lab.progress.line(stage.primary, "data disk goes on")
+
+
 def three_failovers(stage: Stage) -> None:
     """Lose the primary's host, whoever that is, again and again."""
     for _ in range(FAILOVERS):
@@ -224,6 +239,8 @@ def all_off(stage: Stage) -> None:
 
 LAX: Final = {"synchronous_mode_strict": False}
 STRICT: Final = {"synchronous_mode_strict": True}
+FAILSAFE: Final = {"failsafe_mode": True}
+NO_FAILSAFE: Final = {"failsafe_mode": False}
 PEERS_AND_ETCD: Final = faults.Cut(peers=MEMBERS)
 PEERS: Final = faults.Cut(peers=MEMBERS, etcd=False)
 ETCD: Final = faults.Cut(peers=MEMBERS, etcd=True)
@@ -242,20 +259,23 @@ ROWS: Final = (
     Fault("cut_from_peers_and_etcd", cut(PEERS_AND_ETCD)),
     Fault("cut_from_peers", cut(PEERS)),
     Fault("cut_from_etcd", cut(ETCD)),
+    Fault("cut_from_etcd_failsafe", cut(ETCD), settings=FAILSAFE),
     Fault("cut_incoming", cut(INCOMING)),
     Fault("cut_outgoing", cut(OUTGOING)),
     Fault("standby_lost", standby_lost),
+    Fault("standby_paused", standby_paused),
     Fault("both_standbys_lost", both_standbys_lost, settings=LAX),
     Fault("both_standbys_lost_strict", both_standbys_lost_strict, settings=STRICT),
     Fault("etcd_leader_and_primary_lost", etcd_leader_and_primary_lost),
     Fault("etcd_member_hung", etcd_member_hung, seconds=30),
     Fault("etcd_leader_hung", etcd_leader_hung, seconds=30),
-    Fault("etcd_stopped", etcd_stopped, seconds=30, settings={"failsafe_mode": False}),
-    Fault("etcd_stopped_failsafe", etcd_stopped, seconds=30, settings={"failsafe_mode": True}),
+    Fault("etcd_stopped", etcd_stopped, seconds=30, settings=NO_FAILSAFE),
+    Fault("etcd_stopped_failsafe", etcd_stopped, seconds=30, settings=FAILSAFE),
     Fault("postmaster_killed", postmaster_killed),
     Fault("postmaster_hung", postmaster_hung, seconds=40),
     Fault("disk_full", disk_full, seconds=30),
     Fault("disk_read_only", disk_read_only, seconds=30),
+    Fault("disk_hung", disk_hung, seconds=30),
     Fault("three_failovers", three_failovers),
     Fault("all_off", all_off),
 )

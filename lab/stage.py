@@ -233,6 +233,7 @@ def repair(lab: Lab, hosts: Sequence[str] = MEMBERS) -> None:
         elif states[host] != "running":
             lab.start(host)
     for host in hosts:
+        disks.resume(lab, host)
         if disks.is_read_only(lab, host):
             lab.kill(host)
             lab.start(host)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a data disk: it fills up, becomes read-only, hangs. Hosts need one of their own."""
+"""What happens to a data disk: it fills up, becomes read-only, hangs."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KILLS: Final = 20
 FAILOVERS: Final = 3
+LATE_SECONDS: Final = 5.0
 
 
 def agent_frozen(stage: Stage) -> None:
@@ -176,13 +177,25 @@ def _freeze_etcd(stage: Stage, host: str) -> None:
 
 def etcd_stopped(stage: Stage) -> None:
     """Stop every etcd member for a while."""
-    for host in MEMBERS:
-        stage.lab.exec(host, ["systemctl", "stop", "--no-block", "etcd"])
-    stage.lab.progress.line("etcd", "stopped everywhere")
+    _etcd_everywhere(stage, "stop")
     stage.hold()
+    _etcd_everywhere(stage, "start")
+
+
+def etcd_stopped_failsafe(stage: Stage) -> None:
+    """The same in failsafe mode: writes go on to the end."""
+    _etcd_everywhere(stage, "stop")
+    stage.hold()
+    acknowledged = stage.commits_since(time.monotonic() - LATE_SECONDS)
+    _etcd_everywhere(stage, "start")
+    if not acknowledged:
+        raise FaultError(f"no row was acknowledged in the last {LATE_SECONDS:g} s without etcd")
+
+
+def _etcd_everywhere(stage: Stage, verb: str) -> None:
     for host in MEMBERS:
-        stage.lab.exec(host, ["systemctl", "start", "--no-block", "etcd"])
-    stage.lab.progress.line("etcd", "started everywhere")
+        stage.lab.exec(host, ["systemctl", verb, "--no-block", processes.UNITS["etcd"]])
+    stage.lab.progress.line("etcd", f"{verb} on every host")
 
 
 def postmaster_killed(stage: Stage) -> None:
@@ -270,7 +283,7 @@ ROWS: Final = (
     Fault("etcd_member_hung", etcd_member_hung, seconds=30),
     Fault("etcd_leader_hung", etcd_leader_hung, seconds=30),
     Fault("etcd_stopped", etcd_stopped, seconds=30, settings=NO_FAILSAFE),
-    Fault("etcd_stopped_failsafe", etcd_stopped, seconds=30, settings=FAILSAFE),
+    Fault("etcd_stopped_failsafe", etcd_stopped_failsafe, seconds=30, settings=FAILSAFE),
     Fault("postmaster_killed", postmaster_killed),
     Fault("postmaster_hung", postmaster_hung, seconds=40),
     Fault("disk_full", disk_full, seconds=30),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -224,7 +225,10 @@ class Api:
 
     def _body(self, instance: Instance) -> dict[str, Any]:
         loop = self._loop
-        return patroni_body(loop.config, loop.view, instance, loop.decision, loop.dcs_last_seen)
+        # A promise given since the last round counts for whoever asks now.
+        promised = loop.failsafe.promised_to(loop.effects.clock())
+        view = replace(loop.view, promised_to=promised)
+        return patroni_body(loop.config, view, instance, loop.decision, loop.dcs_last_seen)
 
     def _json(self, body: Any, status: int = 200) -> web.Response:
         return web.Response(status=status, text=dump(body), content_type="application/json")

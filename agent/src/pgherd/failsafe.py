@@ -43,10 +43,7 @@ class Failsafe:
         led = cluster is not None and cluster.leader is not None and cluster.leader.name == name
         if cluster is None or not led or not cluster.settings.failsafe_mode:
             return
-        urls = cluster.failsafe
-        others = {each: Member(each, {"api_url": url}) for each, url in urls.items()}
-        others.pop(name, None)
-        body = {"name": name, "conn_url": self._config.conn_url, "api_url": self._config.api_url}
+        others, body = self._others(cluster)
         sent = self._clock()
         accepted = await self._peers.request_promises(others, body, timing.peer_timeout)
         # Ourselves counted, whether or not the key already names us.
@@ -71,8 +68,34 @@ class Failsafe:
         promised = self.promised_to(now)
         if promised not in (None, "somebody", leader):
             return 409, f"promised to {promised}"
-        self._promised = (leader, now + self._config.timing.lease_ttl)
+        self._promise_to(leader)
         return 200, "Accepted"
+
+    async def stand(self, cluster: Cluster) -> bool:
+        """As a candidate, have a majority promise itself to us; tell whether it did.
+
+        To see that nobody has promised anything is not enough: a leader without etcd may ask for
+        its promises a moment later. Whoever has promised us refuses it, and the other way round.
+        """
+        name = self._config.name
+        if self.promised_to(self._clock()) not in (None, name):
+            return False
+        self._promise_to(name)
+        others, body = self._others(cluster)
+        within = self._config.timing.peer_timeout
+        accepted = await self._peers.request_promises(others, body, within)
+        return 2 * (len(accepted) + 1) > len(others) + 1
+
+    def _promise_to(self, leader: str) -> None:
+        self._promised = (leader, self._clock() + self._config.timing.lease_ttl)
+
+    def _others(self, cluster: Cluster) -> tuple[dict[str, Member], dict[str, str]]:
+        """Return whom to ask, and what with."""
+        name = self._config.name
+        urls = {each: url for each, url in cluster.failsafe.items() if each != name}
+        others = {each: Member(each, {"api_url": url}) for each, url in urls.items()}
+        body = {"name": name, "conn_url": self._config.conn_url, "api_url": self._config.api_url}
+        return others, body
 
     def promised_to(self, now: float) -> str | None:
         """Return the leader that holds a promise of ours at *now*, None when there is none."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgherd.config import Config
+    from pgherd.failsafe import Failsafe
     from pgherd.loop import Effects
     from pgherd.model import SyncKey, View
     from pgherd.tracking import Tracker
@@ -33,9 +34,15 @@ class Leadership:
     """
 
     def __init__(
-        self, config: Config, effects: Effects, tracker: Tracker, wake: Callable[[], None]
+        self,
+        config: Config,
+        effects: Effects,
+        tracker: Tracker,
+        failsafe: Failsafe,
+        wake: Callable[[], None],
     ) -> None:
         self._config = config
+        self._failsafe = failsafe
         self._effects = effects
         self._tracker = tracker
         self._wake = wake
@@ -49,6 +56,9 @@ class Leadership:
         """Try for the leader key; *sync* becomes `/sync` in the same transaction."""
         lease = self._effects.keeper.lease
         if lease is None or view.cluster is None:
+            return
+        if view.settings.failsafe_mode and not await self._failsafe.stand(view.cluster):
+            log.info("a majority does not promise us to wait for us")
             return
         try:
             if await self._effects.store.take_leader(lease.id, view.cluster.sync_revision, sync):
@@ -91,10 +101,10 @@ class Leadership:
         if view.leader is not None and view.holds_key:
             status = view.cluster.status if view.cluster else {}
             with contextlib.suppress(StoreError):
-                await self._effects.store.release_leader(view.leader, status)
-                log.warning("the leader key was given up")
-                pause = HOLD_BACK_LEASES * self._config.timing.lease_ttl
-                self._tracker.held_back_until = self._effects.clock() + pause
+                if await self._effects.store.release_leader(view.leader, status):
+                    log.warning("the leader key was given up")
+                    pause = HOLD_BACK_LEASES * self._config.timing.lease_ttl
+                    self._tracker.held_back_until = self._effects.clock() + pause
         self._wake()
 
     async def write_sync(self, view: View, sync: SyncKey | None) -> None:

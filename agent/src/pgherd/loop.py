@@ -35,7 +35,7 @@ from pgherd.decide import Decision, decide
 from pgherd.errors import ForeignDataError, PostgresError, StoreError
 from pgherd.failsafe import Failsafe
 from pgherd.leadership import Leadership
-from pgherd.model import Cluster, Instance, Member, Peer, View
+from pgherd.model import Cluster, Instance, Member, Peer, Process, View
 from pgherd.operations import Operations
 from pgherd.published import member_key
 from pgherd.rejoin import is_diverged, rejoin
@@ -102,8 +102,8 @@ class Loop:
         self.operations = Operations(effects.clock, wake.set)
         self.upkeep = Upkeep(config, effects.store, effects.postgres, effects.clock)
         self.tracker = Tracker(stall_seconds(config))
-        self.leadership = Leadership(config, effects, self.tracker, wake.set)
         self.failsafe = Failsafe(config, effects.peers, effects.clock)
+        self.leadership = Leadership(config, effects, self.tracker, self.failsafe, wake.set)
         self._dynamic: object = None
         self._store_answered = True
         self._guarding = False
@@ -244,6 +244,9 @@ class Loop:
         settings = cluster.settings
         may_wait = settings.synchronous_mode != "off"
         wanted = (settings.parameters, may_wait)
+        if instance.process is Process.STARTING:
+            # What it has in force is not known, so its files cannot be written without losing it.
+            return
         is_foreign = cluster.initialize and instance.system_id not in (None, cluster.initialize)
         if self._dynamic != wanted and not is_foreign and self.operations.current is None:
             try:

@@ -69,6 +69,15 @@ PENDING_RESTART: Final = (
     "SELECT name, current_setting(name) AS value FROM pg_settings WHERE pending_restart"
 )
 
+# Asked of another member: its timeline, if it is a primary.
+PRIMARY_TIMELINE: Final = (
+    "SELECT pg_is_in_recovery() AS recovering, CASE WHEN NOT pg_is_in_recovery() THEN "
+    "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS tli"
+)
+
+# A file of the data directory, null when there is none; pg_rewind's account may do so too.
+READ_TEXT: Final = "SELECT convert_from(pg_read_binary_file(%s, 0, 1000000, true), 'UTF8') AS text"
+
 
 class Connection:
     """One connection, made when first used and again after it broke.

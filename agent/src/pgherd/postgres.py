@@ -15,7 +15,14 @@ from pgherd.history import Branch, parse_history
 from pgherd.model import Control, Instance, Member, Process
 from pgherd.pgfiles import Files, conninfo, slot_name
 from pgherd.pglog import last_words
-from pgherd.pgquery import OBSERVE, PENDING_RESTART, Connection, instance_from_row
+from pgherd.pgquery import (
+    OBSERVE,
+    PENDING_RESTART,
+    PRIMARY_TIMELINE,
+    READ_TEXT,
+    Connection,
+    instance_from_row,
+)
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 from pgherd.programs import Programs
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
@@ -157,17 +164,11 @@ class Postgres:
         """
         connection = Connection(self.remote_conninfo(leader), within)
         try:
-            [row] = await connection.query(
-                "SELECT pg_is_in_recovery() AS recovering, CASE WHEN NOT pg_is_in_recovery() THEN "
-                "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS tli"
-            )
+            [row] = await connection.query(PRIMARY_TIMELINE)
             if row["recovering"]:
                 raise NotAnsweringError(f"{leader.name} is not a primary yet")
             name = f"pg_wal/{row['tli']:08X}.history"
-            [content] = await connection.query(
-                "SELECT convert_from(pg_read_binary_file(%s, 0, 1000000, true), 'UTF8') AS text",
-                [name],
-            )
+            [content] = await connection.query(READ_TEXT, [name])
         finally:
             await connection.close()
         return row["tli"], parse_history(content["text"] or "")
@@ -317,10 +318,6 @@ class Postgres:
     async def _answers_or_died(self) -> bool:
         if self.postmaster() is None:
             raise CommandError("postgres", 1, self._log_tail())
-        return await self.answers()
-
-    async def answers(self) -> bool:
-        """Tell whether the instance accepts connections and answers."""
         try:
             await self.query("SELECT 1")
         except PostgresError:

@@ -19,6 +19,7 @@ class _Setting:
 
     timeline: int | None
     names: str
+    was_idle: bool = False
     position: int | None = None
     settled: bool = False
 
@@ -40,7 +41,7 @@ class Tracker:
         self._promoted_at: float | None = None
         self._alone_since: float | None = None
         self._setting = _Setting(None, "")
-        self._flushed: dict[str, tuple[int, float]] = {}
+        self._behind: dict[str, tuple[int, float]] = {}
 
     def look(
         self, cluster: Cluster | None, instance: Instance, now: float, *, answers: bool, busy: bool
@@ -81,22 +82,29 @@ class Tracker:
         return replace(view, alone_since=self._alone_since)
 
     def _remember_leader(self, view: View) -> None:
-        """Keep who led before us; after a restart of the agent `/sync` knows it."""
+        """Keep who led before us; after a restart of the agent etcd knows it."""
         if view.leader is not None and view.leader.name != view.me:
             self.former_leader = view.leader
         elif self.former_leader is None and view.sync is not None and view.sync.leader != view.me:
             self.former_leader = LeaderKey(view.sync.leader, 0, view.sync.revision)
+        elif self.former_leader is None and view.cluster is not None and view.cluster.history:
+            last = view.cluster.history[-1]
+            if len(last) > 4 and last[4] != view.me:
+                self.former_leader = LeaderKey(str(last[4]), 0, -int(last[0]))
 
     def _stalled(self, view: View) -> frozenset[str]:
-        flushed: dict[str, tuple[int, float]] = {}
+        """Return the standbys that were seen behind and have stood still ever since."""
+        behind: dict[str, tuple[int, float]] = {}
         for row in view.instance.replication:
             name, flush = str(row.get("application_name")), row.get("flush") or 0
-            before = self._flushed.get(name)
-            waits = before is not None and before[0] == flush < (view.instance.location or 0)
-            flushed[name] = before if waits and before is not None else (flush, view.now)
-        self._flushed = flushed
+            if flush >= (view.instance.location or 0):
+                continue
+            before = self._behind.get(name)
+            stands = before is not None and before[0] == flush
+            behind[name] = before if stands and before is not None else (flush, view.now)
+        self._behind = behind
         return frozenset(
-            name for name, (_, since) in flushed.items() if view.now - since > self.stall_seconds
+            name for name, (_, since) in behind.items() if view.now - since > self.stall_seconds
         )
 
     def _is_settled(self, instance: Instance) -> bool:
@@ -104,8 +112,8 @@ class Tracker:
 
         A walsender reads its configuration before it takes in a reply, a backend before its next
         statement; the checkpointer, which tells backends whether to wait at all, only between two
-        pieces of work. So the position that counts is taken in the round after the setting was
-        first seen, and not before the checkpointer has been seen idle in one
+        pieces of work. So the position that counts is taken in the round after one, itself after
+        the setting was first seen, in which the checkpointer was idle
         (SyncRepUpdateSyncStandbysDefined in PostgreSQL's syncrep.c).
         """
         setting = self._setting
@@ -115,8 +123,9 @@ class Tracker:
             self._setting = _Setting(timeline, instance.sync_names)
             return False
         if setting.position is None:
-            if instance.checkpointer_idle:
+            if setting.was_idle:
                 setting.position = instance.location
+            setting.was_idle = setting.was_idle or instance.checkpointer_idle
             return False
         if not setting.settled:
             wanted = instance.acknowledging

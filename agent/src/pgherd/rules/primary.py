@@ -39,7 +39,7 @@ RULES: Final = (
     ),
     Rule(
         "lead_by_promise",
-        lambda view: view.instance.is_primary and view.leads_by_promise,
+        lambda view: view.instance.is_primary and view.leads_by_promise and not view.store_answers,
         nothing,
         "etcd does not answer; a majority of the members has promised to elect nobody else",
     ),
@@ -52,7 +52,8 @@ RULES: Final = (
     Rule(
         "retake_key",
         lambda view: view.instance.is_primary and view.is_unlocked and view.has_lease,
-        lambda view: (TakeKey(),),
+        # Writing /sync anew, unchanged, makes every count of votes from before worthless.
+        lambda view: (TakeKey(view.sync),),
         "this is the only primary and nobody holds the key",
     ),
 )

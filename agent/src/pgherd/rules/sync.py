@@ -156,8 +156,13 @@ def other_side(view: View) -> frozenset[str]:
         if member is None or not member.could_lead or member.ours.get("asked") != sync.revision:
             continue
         reach[name] = set(member.ours.get("reach") or ())
-    able = {name for name, peers in reach.items() if view.me not in peers}
-    return frozenset(name for name in able if able - {name} <= reach[name])
+    side = {name for name, peers in reach.items() if view.me not in peers}
+    while True:
+        apart = {name: side - {name} - reach[name] for name in side}
+        worst = max(side, key=lambda name: (len(apart[name]), name), default=None)
+        if worst is None or not apart[worst]:
+            return frozenset(side)
+        side.remove(worst)
 
 
 def _is_cut_off(view: View) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -23,10 +22,9 @@ from agent.tests.builders import (
     unlocked,
     view,
 )
-from agent.tests.etcd_processes import free_ports
 from agent.tests.fakes import Rig
+from agent.tests.served import Served, serving
 from pgherd.api import Api, parse_bytes
-from pgherd.decide import decide
 from pgherd.errors import ListenError
 from pgherd.etcd import Put
 from pgherd.model import Instance, View
@@ -41,45 +39,10 @@ LEADER = view(primary(), cluster=cluster(ME, optime=0x3000))
 STANDBY = view(cluster=cluster(optime=0x3000))
 
 
-class Served:
-    """A loop's API on a loopback port, and a client of it."""
-
-    def __init__(self, rig: Rig, url: str, session: aiohttp.ClientSession) -> None:
-        self.rig = rig
-        self._url = url
-        self._session = session
-
-    def show(self, seen: View) -> None:
-        """Have the API answer for *seen*."""
-        self.rig.loop.view = seen
-        self.rig.loop.decision = decide(seen)
-        self.rig.postgres.instance = seen.instance
-
-    async def status(self, path: str, method: str = "GET") -> int:
-        async with self._session.request(method, self._url + path) as response:
-            return response.status
-
-    async def ask(self, path: str, method: str = "GET") -> tuple[int, str, str]:
-        """Return status, content type and text."""
-        async with self._session.request(method, self._url + path) as response:
-            return response.status, response.content_type, await response.text()
-
-    async def json(self, path: str) -> Any:
-        async with self._session.get(self._url + path) as response:
-            assert response.content_type == "application/json"
-            return await response.json()
-
-
 @pytest_asyncio.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    [port] = free_ports(1)
-    address = f"127.0.0.1:{port}"
-    rig = Rig(tmp_path, Instance(), restapi={"listen": address, "connect_address": address})
-    api = Api(rig.loop)
-    await api.start()
-    async with aiohttp.ClientSession() as session:
-        yield Served(rig, f"http://{address}", session)
-    await api.stop()
+    async with serving(tmp_path) as known:
+        yield known
 
 
 class TestHealthOfALeader:

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.tests.builders import (
     ME,
+    NOW,
     cluster,
     lease,
     primary,
     standby,
     stopped,
+    sync_key,
+    synchronous,
     unlocked,
     view,
 )
@@ -52,6 +56,15 @@ PATRONIS = {
     "patroni_is_paused": "gauge",
     "patroni_postgres_state": "gauge",
 }
+
+
+ACKNOWLEDGING = {
+    mode: view(cluster=synchronous("pg2", sync_key("pg2", "pg1"), synchronous_mode=mode))
+    for mode in ("on", "quorum")
+}
+PROMISED = view(
+    primary(), cluster=cluster(ME), store_answers=False, lease=None, failsafe_until=NOW + 1
+)
 
 
 def exposed(directory: Path, seen: View) -> str:
@@ -129,6 +142,22 @@ async def test_a_standby(tmp_path: Path) -> None:
         (view(cluster=cluster(config={"pause": True})), "patroni_is_paused", 1),
         (view(standby(pending_restart={"a": {}})), "patroni_pending_restart", 1),
         (view(lease=None), "pgherd_lease_remaining_seconds", 0),
+        (view(), "pgherd_guarded", 1),
+        (view(guarded=False), "pgherd_guarded", 0),
+        (view(), "pgherd_disk_well", 1),
+        (view(standby(disk="it is full")), "pgherd_disk_well", 0),
+        (view(), "pgherd_sync_standbys", 0),
+        (view(primary(sync_names='ANY 1 ("pg2","pg3")')), "pgherd_sync_standbys", 2),
+        (view(standby(sync_names='ANY 1 ("pg2","pg3")')), "pgherd_sync_standbys", 0),
+        (ACKNOWLEDGING["on"], "patroni_sync_standby", 1),
+        (ACKNOWLEDGING["on"], "patroni_quorum_standby", 0),
+        (ACKNOWLEDGING["quorum"], "patroni_sync_standby", 0),
+        (ACKNOWLEDGING["quorum"], "patroni_quorum_standby", 1),
+        (replace(ACKNOWLEDGING["quorum"], me="pg3"), "patroni_quorum_standby", 0),
+        (view(), "patroni_failsafe_mode_is_active", 0),
+        (view(store_answers=False), "patroni_failsafe_mode_is_active", 0),
+        (PROMISED, "patroni_failsafe_mode_is_active", 1),
+        (replace(PROMISED, store_answers=True), "patroni_failsafe_mode_is_active", 0),
         (view(lease=lease(-2)), "pgherd_lease_remaining_seconds", -2),
     ],
 )

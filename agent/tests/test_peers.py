@@ -13,7 +13,7 @@ from aiohttp import web
 from agent.tests.builders import config, member, primary, standby, unlocked
 from agent.tests.etcd_processes import free_ports
 from pgherd.decide import decide
-from pgherd.model import Peer
+from pgherd.model import Instance, Peer
 from pgherd.peers import HttpPeers, parse_peer
 from pgherd.published import patroni_body
 from pgherd.settings import Tags
@@ -35,6 +35,7 @@ class Town:
     def __init__(self) -> None:
         self.answers: dict[str, str | dict[str, Any]] = {}
         self.closing = asyncio.Event()
+        self.promised: dict[str, Any] = {}
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -45,12 +46,22 @@ class Town:
             return web.json_response(answer)
         return web.Response(text=answer or "")
 
+    async def promise(self, request: web.Request) -> web.Response:
+        """Answer with the status that is told for the member, or never; remember what was said."""
+        name = request.match_info["name"]
+        self.promised[name] = await request.json()
+        status = self.answers.get(name)
+        if status is None:
+            await self.closing.wait()
+        return web.Response(status=int(str(status or 503)), text="x")
+
 
 @pytest_asyncio.fixture
 async def town() -> AsyncIterator[Town]:
     known = Town()
     app = web.Application()
     app.router.add_get("/{name}/patroni", known.answer)
+    app.router.add_post("/{name}/failsafe", known.promise)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -123,6 +134,42 @@ async def test_an_answer_that_makes_no_sense_is_none(town: Town, answer: str) ->
     assert set(await ask(town, "pg2", "pg3")) == {"pg3"}
 
 
+async def promises(town: Town, *names: str, within: float = 20.0) -> set[str]:
+    """Ask the members *names* of *town* for their promise."""
+    peers = HttpPeers(None)
+    members = {name: member(name, api_url=f"{town.url}/{name}/patroni") for name in names}
+    try:
+        return await peers.request_promises(members, {"name": "pg1"}, within)
+    finally:
+        await peers.close()
+
+
+class TestPromises:
+    async def test_only_those_who_accept_have_promised(self, town: Town) -> None:
+        town.answers = {"pg2": "200", "pg3": "409", "pg4": "502", "pg5": "500"}
+        assert await promises(town, "pg2", "pg3", "pg4", "pg5") == {"pg2"}
+        assert town.promised["pg2"] == {"name": "pg1"}
+
+    async def test_one_that_hangs_costs_the_bound_and_no_promise_of_others(
+        self, town: Town
+    ) -> None:
+        town.answers = {"pg2": "200"}
+        assert await promises(town, "pg2", "pg3", within=0.5) == {"pg2"}
+
+    @pytest.mark.parametrize("url", ["", "nonsense", "http://", "http://127.0.0.1:1/patroni"])
+    async def test_one_that_cannot_be_asked_has_promised_nothing(
+        self, town: Town, url: str
+    ) -> None:
+        town.answers = {"pg2": "200"}
+        peers = HttpPeers(None)
+        members = {"pg2": member("pg2", api_url=f"{town.url}/pg2/patroni"),
+                   "pg3": member("pg3", api_url=url)}  # fmt: skip
+        try:
+            assert await peers.request_promises(members, {"name": "pg1"}, 20) == {"pg2"}
+        finally:
+            await peers.close()
+
+
 class TestReading:
     @pytest.mark.parametrize("can_lead", [True, False])
     def test_what_our_own_agents_publish_is_understood(self, can_lead: bool) -> None:
@@ -133,6 +180,45 @@ class TestReading:
         assert parse_peer("pg1", body) == Peer(
             "pg1", "replica", 2, 0x5000, can_lead, priority=3, receives=True
         )
+
+    @pytest.mark.parametrize(
+        "instance",
+        [
+            standby(upstream=None, receiver_status=None),
+            standby(upstream="pg2:5432", receiver_status=None),
+            standby(upstream=None, receiver_status="waiting"),
+        ],
+    )
+    def test_whether_its_position_is_final_is_understood(self, instance: Instance) -> None:
+        seen = unlocked(instance)
+        peer = parse_peer("pg1", patroni_body(config(), seen, instance, decide(seen), 0))
+        is_final = instance.upstream is None and instance.receiver_status is None
+        assert (peer.receives, peer.votes) == (not is_final, is_final)
+
+    def test_of_a_patroni_member_that_streams_it_is_not(self) -> None:
+        assert parse_peer("pg2", {**STANDBY, "replication_state": "streaming"}).receives
+        assert not parse_peer("pg2", STANDBY).receives
+
+    def test_what_it_has_promised_is_understood(self) -> None:
+        seen = unlocked(promised_to="pg3")
+        body = patroni_body(config(), seen, seen.instance, decide(seen), 0)
+        assert parse_peer("pg1", body).promised_to == "pg3"
+        assert parse_peer("pg2", STANDBY).promised_to is None
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"held_back_until": 2000.0},
+            {"watchdog_missing": True},
+            {"instance": standby(disk="full")},
+        ],
+    )
+    def test_one_of_ours_that_is_held_back_or_unfit_is_not_counted_on(
+        self, changes: dict[str, Any]
+    ) -> None:
+        seen = unlocked(**changes)
+        body = patroni_body(config(), seen, seen.instance, decide(seen), 0)
+        assert not parse_peer("pg1", body).can_lead
 
     def test_a_primary_of_ours_is_understood(self) -> None:
         seen = unlocked(primary(location=0x6000))

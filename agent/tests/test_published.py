@@ -10,6 +10,7 @@ import pytest
 
 from agent.tests.builders import (
     ME,
+    NOW,
     SYSTEM_ID,
     cluster,
     config,
@@ -18,6 +19,8 @@ from agent.tests.builders import (
     standby,
     starting,
     stopped,
+    sync_key,
+    synchronous,
     unlocked,
     view,
 )
@@ -119,6 +122,29 @@ class TestTheMemberKey:
             PENDING,
         )
 
+    def test_ours_is_there_only_when_there_is_something_to_say(self) -> None:
+        assert "pgherd" not in member_key(CONFIG, view())
+        assert "pgherd" not in member_key(CONFIG, view(tags=Tags(nofailover=True)))
+
+    @pytest.mark.parametrize(
+        "changes", [{"instance": standby(disk="it is full")}, {"watchdog_missing": True}]
+    )
+    def test_one_that_is_unfit_says_so_and_is_not_counted_on(self, changes: dict[str, Any]) -> None:
+        published = member_key(CONFIG, view(**changes))
+        assert published["pgherd"] == {"unfit": True}
+        assert not member("pg1", **published).could_lead
+        assert member("pg1", **member_key(CONFIG, view())).could_lead
+
+    def test_the_answer_to_a_leader_names_the_question(self) -> None:
+        asked = synchronous("pg2", sync_key(isolated=True, revision=42))
+        published = member_key(CONFIG, view(cluster=asked, reach=frozenset({"pg3", "pg2"})))
+        assert published["pgherd"] == {"reach": ["pg2", "pg3"], "asked": 42}
+
+    def test_that_nobody_is_reached_is_an_answer_too(self) -> None:
+        asked = synchronous("pg2", sync_key(isolated=True))
+        published = member_key(CONFIG, view(cluster=asked, reach=frozenset()))
+        assert published["pgherd"] == {"reach": [], "asked": 8}
+
     def test_what_is_published_reads_as_what_was_meant(self) -> None:
         instance = standby(timeline=3, received=0x5000, replayed=0x4000)
         read = member("pg1", **member_key(CONFIG, view(instance)))
@@ -187,6 +213,42 @@ class TestPatroni:
         assert told["why"] == decide(view(operation="clone")).rule.why
         assert (told["operation"], told["can_lead"]) == ("clone", True)
         assert not body(view(tags=Tags(nofailover=True)))["pgherd"]["can_lead"]
+
+    @pytest.mark.parametrize(
+        ("mode", "voters", "key"),
+        [
+            ("on", "pg1,pg3", "sync_standby"),
+            ("quorum", "pg1,pg3", "quorum_standby"),
+            ("quorum", "pg3", None),
+        ],
+    )
+    def test_a_standby_that_acknowledges_says_so(
+        self, mode: str, voters: str, key: str | None
+    ) -> None:
+        known = synchronous("pg2", sync_key("pg2", voters, 0), synchronous_mode=mode)
+        told = body(view(cluster=known))
+        assert {each for each in told if each.endswith("_standby")} == ({key} if key else set())
+        leading = view(primary(), cluster=synchronous(ME, sync_key(ME, "pg1"), **{}))
+        assert not {each for each in body(leading) if each.endswith("_standby")}
+
+    def test_of_those_who_stream_from_it_only_what_patroni_tells_is_told(self) -> None:
+        stranger = {"application_name": "pg2", "state": "streaming", "pid": 7, "flush": 5}
+        seen = view(primary(replication=(stranger,)), cluster=cluster(ME))
+        assert body(seen)["replication"] == [{"application_name": "pg2", "state": "streaming"}]
+
+    def test_a_leader_by_promise_says_so_while_etcd_is_silent(self) -> None:
+        promised = view(primary(), cluster=cluster(ME), failsafe_until=NOW + 1)
+        assert "failsafe_mode_is_active" not in body(promised)
+        assert body(replace(promised, store_answers=False))["failsafe_mode_is_active"] is True
+
+    def test_a_missing_watchdog_is_told(self) -> None:
+        assert body(view(watchdog_missing=True))["watchdog_failed"] is True
+        assert "watchdog_failed" not in body(view())
+
+    def test_ours_tells_the_disk_the_guard_and_the_promise(self) -> None:
+        told = body(view(guarded=False, promised_to="pg2"))["pgherd"]
+        assert (told["disk"], told["guarded"], told["promised_to"]) == ("well", False, "pg2")
+        assert body(view(standby(disk="it is full")))["pgherd"]["disk"] == "it is full"
 
     def test_before_the_first_decision_there_is_no_rule(self) -> None:
         seen = view()
@@ -259,6 +321,13 @@ class TestCluster:
         told = rows(pg1=extra)
         assert {key: told["pg1"][key] for key in extra} == extra
         assert not set(extra) & set(told["pg3"])
+
+    @pytest.mark.parametrize(("mode", "role"), [("on", "sync_standby"),
+                                                ("quorum", "quorum_standby")])  # fmt: skip
+    def test_who_acknowledges_has_that_role_but_for_the_leader(self, mode: str, role: str) -> None:
+        known = synchronous("pg2", sync_key("pg2", "pg1,pg2", 0), synchronous_mode=mode)
+        told = {row["name"]: row["role"] for row in cluster_body(known, "demo")["members"]}
+        assert told == {"pg1": role, "pg2": "leader", "pg3": "replica"}
 
     def test_maintenance_mode_is_shown_only_when_it_is_on(self) -> None:
         assert "pause" not in cluster_body(cluster(), "demo")

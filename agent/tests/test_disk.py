@@ -14,8 +14,9 @@ import pytest
 
 from agent.tests.postgres_processes import WITHIN
 from pgherd.clock import boottime
-from pgherd.disk import PROBE_FILE, RESERVE_BYTES, SEGMENT_BYTES, DiskProbe, examine
+from pgherd.disk import PROBE_FILE, RESERVE_BYTES, DiskProbe, examine
 from pgherd.waiting import until
+from pgherd.wal import SEGMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

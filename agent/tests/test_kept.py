@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections import namedtuple
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgherd.config import KeepDiverged
+from pgherd.datadir import beside
 from pgherd.divergence import Divergence
 from pgherd.history import Branch, Past
 from pgherd.kept import LEFT_FREE, MEGABYTE, Attic
@@ -123,10 +125,14 @@ class TestWal:
         assert not list((data_dir.parent / "data.diverged").glob("*Z"))
 
     def test_what_a_killed_agent_left_half_copied_goes(self, data_dir: Path) -> None:
-        left = data_dir.parent / "data.diverged/20260101T000000.000000Z.new"
-        left.mkdir(parents=True)
-        attic(data_dir).keep_wal(FOUND, PAST)
-        assert not left.exists()
+        stamp = data_dir.parent / "data.diverged/20260101T000000.000000Z"
+        for left in (beside(stamp, "new"), beside(stamp, "trash.17")):
+            left.mkdir(parents=True)
+        place = attic(data_dir).keep_wal(FOUND, PAST)
+        for thread in threading.enumerate():
+            if thread.name == "trash":
+                thread.join()
+        assert kept(data_dir) == [place]
 
     def test_what_others_put_there_is_left_alone(self, data_dir: Path) -> None:
         theirs = data_dir.parent / "data.diverged/mine"

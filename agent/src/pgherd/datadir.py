@@ -46,8 +46,7 @@ def staging(data_dir: Path) -> Path:
     discard(path)
     # What pg_rewind left half done is of no use to anybody.
     discard(beside(data_dir, REWINDING))
-    for trash in data_dir.parent.glob(f"{data_dir.name}.{TRASH}.*"):
-        _remove(trash)
+    sweep(data_dir.parent, data_dir.name)
     try:
         path.mkdir(0o700)
     except OSError as error:
@@ -89,6 +88,12 @@ def discard(path: Path) -> None:
         base = path.name.rpartition(".")[0]
         trash = path.with_name(f"{base}.{TRASH}.{time.time_ns()}")
         path.rename(trash)
+        _remove(trash)
+
+
+def sweep(directory: Path, name: str) -> None:
+    """Go on with what an earlier agent was discarding in *directory*, of names like *name*."""
+    for trash in directory.glob(f"{name}.{TRASH}.*"):
         _remove(trash)
 
 

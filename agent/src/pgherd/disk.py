@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import errno
 import os
-import re
 import threading
 from typing import TYPE_CHECKING, Final
 
 from pgherd.hang import Silence, pause
+from pgherd.wal import segment_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 # 55.4 "BASE_BACKUP", and pg_rewind, "How It Works").
 PROBE_FILE: Final = "pgsql_tmp.pgherd"
 PROBE: Final = b"pgherd writes this to see whether the disk takes it.\n"
-SEGMENT: Final = re.compile(r"[0-9A-F]{24}")
-SEGMENT_BYTES: Final = 16 << 20
 # PostgreSQL needs room for its next WAL segment; this much on top is for everything else.
 RESERVE_BYTES: Final = 16 << 20
 # A disk found full counts as full until it has this many times the room.
@@ -102,7 +100,7 @@ def examine(data_dir: Path, before: str) -> str:
         directories = [data_dir]
         if wal.stat().st_dev != data_dir.stat().st_dev:
             directories.append(wal)
-        needed = (_segment_bytes(wal) + RESERVE_BYTES) * (ROOM_AGAIN if before else 1)
+        needed = (segment_bytes(wal) + RESERVE_BYTES) * (ROOM_AGAIN if before else 1)
         found = [_examine_one(directory, needed) for directory in directories]
     except FileNotFoundError:
         # The directory is being replaced.
@@ -132,12 +130,3 @@ def _write(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _segment_bytes(wal: Path) -> int:
-    """Return the size of this cluster's WAL segments, which initdb has fixed."""
-    with os.scandir(wal) as entries:
-        for entry in entries:
-            if SEGMENT.fullmatch(entry.name):
-                return entry.stat().st_size
-    return SEGMENT_BYTES

@@ -12,7 +12,7 @@ import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from pgherd.datadir import beside, discard
+from pgherd.datadir import beside, discard, sweep
 from pgherd.model import format_lsn
 from pgherd.wal import SEGMENT, segments_from
 
@@ -131,6 +131,7 @@ class Attic:
         if self._path.is_dir():
             for path in self._path.glob("*.new"):
                 discard(path)
+            sweep(self._path, "*")
         others = [place for place in self._places() if place != besides]
         sizes = {place: directory_bytes(place) for place in others}
         while others and (

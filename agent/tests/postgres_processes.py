@@ -91,6 +91,7 @@ class Node:
         self.raw = raw
         self.config = build(raw)
         self.died = asyncio.Event()
+        self.woken = asyncio.Event()
         self.postgres = Postgres(self.config, self._reap, Cage(None))
         url = f"postgres://127.0.0.1:{port}/postgres"
         self.member = Member(name, {"conn_url": url, "state": "running", "role": "primary"})
@@ -98,13 +99,16 @@ class Node:
     def _reap(self) -> None:
         """Take note of the postmaster's death as its parent, as systemd does on a host.
 
-        Until somebody has, PostgreSQL's programs take the dead process for a running one.
+        Until somebody has, PostgreSQL's programs take the dead process for a running one. The end
+        of a standby's connection wakes the agent too.
         """
+        self.woken.set()
         known = self.postgres._postmaster
         assert known is not None
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(known.pid, 0)
-        self.died.set()
+        if not known.is_alive:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(known.pid, 0)
+            self.died.set()
 
     async def create(self) -> None:
         """Make the first primary of a cluster."""

@@ -8,24 +8,41 @@ and in failsafe mode an election needs the answers of a majority too, so it meet
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from pgherd.model import Member
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgherd.config import Config
     from pgherd.effects import Clock, Peers
     from pgherd.model import Cluster, View
 
 
+# After a request that took long the next one follows this soon.
+RETRY_SECONDS: Final = 0.1
+
+
 class Failsafe:
     """Both sides of the promise.
 
+    :param on_promise: called with the new `until` when a majority has promised.
     :ivar until: as a leader, until when the majority waits for us (CLOCK_BOOTTIME seconds); counted
         from before they were asked, less the margin of a lease.
     """
 
-    def __init__(self, config: Config, peers: Peers, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        peers: Peers,
+        clock: Clock,
+        on_promise: Callable[[float], None] = lambda until: None,
+    ) -> None:
+        self._on_promise = on_promise
+        self._cluster: Cluster | None = None
+        self._attended = asyncio.Event()
         self._config = config
         self._peers = peers
         self._clock = clock
@@ -37,18 +54,42 @@ class Failsafe:
         """Use another configuration from now on."""
         self._config = config
 
-    async def ask(self, cluster: Cluster | None) -> None:
-        """As the leader of *cluster*, the last that etcd told, ask for the promises."""
-        name, timing = self._config.name, self._config.timing
-        led = cluster is not None and cluster.leader is not None and cluster.leader.name == name
-        if cluster is None or not led or not cluster.settings.failsafe_mode:
-            return
+    def attend(self, cluster: Cluster | None) -> None:
+        """Ask for promises from now on, as the leader of *cluster*, the last that etcd told.
+
+        :param cluster: None while etcd answers, or there is nothing to lose.
+        """
+        leader = cluster.leader if cluster is not None else None
+        led = leader is not None and leader.name == self._config.name
+        if cluster is not None and led and cluster.settings.failsafe_mode:
+            self._cluster = cluster
+            self._attended.set()
+        else:
+            self._attended.clear()
+
+    async def run(self) -> None:
+        """Renew the promises, as often as a lease, while there is need; until cancelled.
+
+        Not in the loop's rounds: with etcd silent those take long.
+        """
+        while True:
+            await self._attended.wait()
+            assert self._cluster is not None
+            sent = self._clock()
+            await self.ask(self._cluster)
+            pause = self._config.timing.keepalive_interval - (self._clock() - sent)
+            await asyncio.sleep(max(RETRY_SECONDS, pause))
+
+    async def ask(self, cluster: Cluster) -> None:
+        """Ask the members of *cluster* once."""
+        timing = self._config.timing
         others, body = self._others(cluster)
         sent = self._clock()
         accepted = await self._peers.request_promises(others, body, timing.peer_timeout)
         # Ourselves counted, whether or not the key already names us.
         if 2 * (len(accepted) + 1) > len(others) + 1:
             self.until = sent + timing.lease_ttl - timing.margin
+            self._on_promise(self.until)
 
     def promise(self, view: View, leader: str) -> tuple[int, str]:
         """Answer *leader*'s request for a promise (`POST /failsafe`) with Patroni's words.
@@ -81,10 +122,9 @@ class Failsafe:
         if self.promised_to(self._clock()) not in (None, name):
             return False
         self._promise_to(name)
-        others, body = self._others(cluster)
-        within = self._config.timing.peer_timeout
-        accepted = await self._peers.request_promises(others, body, within)
-        return 2 * (len(accepted) + 1) > len(others) + 1
+        before = self.until
+        await self.ask(cluster)
+        return self.until > before
 
     def _promise_to(self, leader: str) -> None:
         self._promised = (leader, self._clock() + self._config.timing.lease_ttl)

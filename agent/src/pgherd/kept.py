@@ -63,7 +63,7 @@ class Attic:
             return known
         wal = self._data_dir / "pg_wal"
         files, size = sorted(wal.glob("*.history")), 0
-        free = shutil.disk_usage(wal).free - LEFT_FREE
+        free = shutil.disk_usage(self._data_dir.parent).free - LEFT_FREE
         for _, path in segments_from(wal, past.timelines, found.start):
             size += path.stat().st_size
             if size > min(self._limit, free):

@@ -32,13 +32,14 @@ from pgherd.actions import (
 )
 from pgherd.births import bootstrap, clone
 from pgherd.decide import Decision, decide
+from pgherd.descent import Descent
 from pgherd.errors import ForeignDataError, PostgresError, StoreError
 from pgherd.failsafe import Failsafe
 from pgherd.leadership import Leadership
 from pgherd.model import Cluster, Instance, Member, Peer, Process, View
 from pgherd.operations import Operations
 from pgherd.published import member_key
-from pgherd.rejoin import is_diverged, rejoin
+from pgherd.rejoin import rejoin
 from pgherd.tracking import Tracker
 from pgherd.upkeep import Upkeep
 
@@ -56,6 +57,8 @@ log = logging.getLogger(__name__)
 # Rules in which nothing is expected to happen soon; in all others the loop looks more often.
 STEADY = frozenset({"lead", "stream"})
 BUSY_INTERVAL_SECONDS = 0.3
+# A reload is in force after about this long.
+RELOAD_SECONDS = 0.02
 # The peers cast their votes within milliseconds of each other: who lacks some asks again soon.
 VOTING_INTERVAL_SECONDS = 0.05
 VOTING = frozenset({"votes_missing", "stop_receiving"})
@@ -101,8 +104,9 @@ class Loop:
         self.failure: Exception | None = None
         self.operations = Operations(effects.clock, wake.set)
         self.upkeep = Upkeep(config, effects.store, effects.postgres, effects.clock)
+        self.descent = Descent(effects.postgres)
         self.tracker = Tracker(stall_seconds(config))
-        self.failsafe = Failsafe(config, effects.peers, effects.clock)
+        self.failsafe = Failsafe(config, effects.peers, effects.clock, self._extend_promise)
         self.leadership = Leadership(config, effects, self.tracker, self.failsafe, wake.set)
         self._dynamic: object = None
         self._store_answered = True
@@ -112,15 +116,19 @@ class Loop:
 
     async def run(self) -> None:
         """Go round until the agent is told to end."""
-        watcher = asyncio.create_task(self._watch())
+        beside = [asyncio.create_task(work) for work in (self._watch(), self.failsafe.run())]
         try:
             while not self.finished.is_set():
+                for task in beside:
+                    if task.done():
+                        task.result()
                 self.wake.clear()
                 await self.round()
                 self.effects.systemd.alive(self._status())
                 await self._rest()
         finally:
-            watcher.cancel()
+            for task in beside:
+                task.cancel()
 
     async def round(self) -> None:
         """Observe, decide, act, publish; once."""
@@ -180,8 +188,7 @@ class Loop:
         if cluster is not None and answers:
             await self._apply_dynamic(cluster, instance)
         peers, reach = await self._ask_peers(cluster, instance, answers=answers)
-        if not answers and instance.may_write:
-            await self.failsafe.ask(cluster)
+        self.failsafe.attend(cluster if instance.may_write and not answers else None)
         view = View(
             now=self.effects.clock(),
             me=self.config.name,
@@ -192,7 +199,9 @@ class Loop:
             lease=self.effects.keeper.lease,
             peers=peers,
             operation=operation,
-            diverged=await self._diverged(cluster, instance),
+            diverged=await self.descent.judge(
+                cluster, instance, self.config.name, 2 * self.config.timing.peer_timeout
+            ),
             stopping=self.stopping,
             silent_seconds=self.effects.health.silent_seconds(),
             hang_timeout=self.config.timing.hang_timeout,
@@ -202,7 +211,8 @@ class Loop:
             guarded=self.effects.guard.state.connected,
             reach=reach,
         )
-        view = self.tracker.complete(view)
+        self.descent.note(view)
+        view = self.tracker.complete(replace(view, terms=self.descent.terms))
         self._set_guard(view)
         return view
 
@@ -224,7 +234,7 @@ class Loop:
 
     def _watchdog_missing(self) -> bool:
         wanted = self.config.watchdog.mode == "required"
-        return wanted and self.effects.guard.state.watchdog == "unavailable"
+        return wanted and not self.effects.guard.state.has_watchdog
 
     async def _load(self) -> Cluster | None:
         try:
@@ -258,27 +268,12 @@ class Loop:
             else:
                 self._dynamic = wanted
 
-    async def _diverged(self, cluster: Cluster | None, instance: Instance) -> bool:
-        leader = cluster.leader_member if cluster else None
-        if leader is None or leader.name == self.config.name or not instance.is_standby:
-            return False
-        behind = leader.is_settled_primary and leader.timeline != instance.timeline
-        if instance.is_streaming or not behind:
-            return False
-        try:
-            # Bounded: the leader may be dead without its key being gone yet.
-            within = 2 * self.config.timing.peer_timeout
-            return await is_diverged(self.effects.postgres, instance, leader, within)
-        except PostgresError as error:
-            log.info("the history of %s is not known yet: %s", leader.name, error)
-            return False
-
     def _set_guard(self, view: View) -> None:
         becomes = view.operation in ("promote", "start primary", "bootstrap")
         if (view.instance.may_write or becomes) and not view.settings.pause:
-            self._guarding = True
-            # Without a lease the deadline of the last one stands.
-            if view.lease is not None:
+            # Without the key on our lease the deadline of the last one stands.
+            self._guarding = view.holds_key or becomes
+            if self._guarding and view.lease is not None:
                 self._extend_guard(view.lease.valid_until)
             if view.leads_by_promise:
                 self._extend_guard(view.failsafe_until)
@@ -290,6 +285,11 @@ class Loop:
         # The loop gets the first go at the deadline: it stops PostgreSQL, the guard kills it.
         if self._guarding:
             self.effects.guard.arm(deadline + self.config.timing.margin / 2)
+
+    def _extend_promise(self, deadline: float) -> None:
+        if self.view.leads_by_promise or self._guarding:
+            self.effects.guard.arm(deadline + self.config.timing.margin / 2)
+        self.wake.set()
 
     # Acting
 
@@ -306,7 +306,7 @@ class Loop:
             case SetSyncNames(names):
                 log.info("commits wait for: %s", names or "nobody")
                 await postgres.set_sync_names(names)
-                self.wake.set()
+                asyncio.get_running_loop().call_later(RELOAD_SECONDS, self.wake.set)
             case Promote(names):
                 begin("promote", self.leadership.promote(view, names))
             case Follow(leader):
@@ -418,7 +418,8 @@ class Loop:
                 if changed & URGENT_KEYS or not self._is_steady():
                     self.wake.set()
         except StoreError as error:
-            log.info("%s", error)
+            if self._store_answered:
+                log.info("%s", error)
 
     def _is_steady(self) -> bool:
         """Whether nothing is expected to happen soon."""

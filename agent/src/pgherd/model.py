@@ -82,6 +82,12 @@ class Member:
         return extra if isinstance(extra, Mapping) else {}
 
     @property
+    def terms(self) -> tuple[int, ...]:
+        """The terms whose leader's WAL it had last (see `pgherd.descent`)."""
+        terms = self.ours.get("terms")
+        return tuple(terms) if isinstance(terms, list) else ()
+
+    @property
     def could_lead(self) -> bool:
         """Whether it would stand for election if there were one now."""
         return self.is_running and not self.tags.nofailover and self.ours.get("unfit") is not True
@@ -354,7 +360,9 @@ class View:
     :param operation: name of the long operation under way (initdb, clone, start, promote, …).
     :param starting_since: when PostgreSQL was first seen starting, CLOCK_BOOTTIME seconds.
     :param start_failures: consecutive starts that never answered.
-    :param diverged: our WAL left the leader's history before the point we have reached.
+    :param diverged: our WAL left the leader's history before the point we have reached; None when
+        that must be found out before we follow it.
+    :param terms: the terms whose leader's WAL we had last.
     :param stopping: the agent was asked to stop, PostgreSQL with it.
     :param settled: the acknowledgement setting in force is settled (see `quorum`).
     :param alone_since: since when this primary has had no standby that could acknowledge.
@@ -381,7 +389,8 @@ class View:
     operation: str | None = None
     starting_since: float | None = None
     start_failures: int = 0
-    diverged: bool = False
+    diverged: bool | None = False
+    terms: tuple[int, ...] = ()
     stopping: bool = False
     tie_grace: float = 2.0
     settled: bool = False

@@ -60,6 +60,9 @@ class HttpPeers:
                 asyncio.timeout(within),
                 self._open().post(url, json=body, ssl=self._tls) as response,
             ):
+                if response.status != 200:
+                    text = (await response.text())[:100]
+                    log.info("%s gives no promise: %d %s", member.name, response.status, text)
                 return response.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             log.info("%s gives no promise: %s", member.name, str(error) or type(error).__name__)

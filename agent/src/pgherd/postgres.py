@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgherd.accounts import create_accounts
 from pgherd.datadir import put_in_place, set_aside, staging
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
+from pgherd.guard_instance import DoomedInstance
 from pgherd.history import Branch, parse_history
 from pgherd.model import Control, Instance, Member, Process
 from pgherd.pgfiles import Files, conninfo, slot_name
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 
 # How often a condition inside PostgreSQL that gives no event is looked at, seconds.
 POLL_SECONDS: Final = 0.02
-START_POLL_SECONDS: Final = 0.05
 # A postmaster told to stop immediately has this long before it is killed, seconds.
 KILL_AFTER_SECONDS: Final = 0.5
 # A postmaster just forked has written its pid file after this long, or has ended, seconds.
@@ -224,8 +224,9 @@ class Postgres:
     async def set_sync_names(self, names: str) -> None:
         """Have commits wait for the standbys in *names*; in force a moment later."""
         self._sync_names = names
-        if self._write_files(self._control):
-            await self.reload()
+        self._write_files(self._control)
+        # Also when the file says so already: the agent before may have died before the signal.
+        await self.reload()
 
     async def reload(self) -> None:
         """Have the postmaster read its files again."""
@@ -310,10 +311,7 @@ class Postgres:
         :param within: seconds.
         :raises PostgresError: it ended, or does not answer in time.
         """
-        try:
-            await until(self._answers_or_died, every=START_POLL_SECONDS, within=within)
-        except TimeoutError as error:
-            raise NotAnsweringError(f"PostgreSQL did not come up within {within} s") from error
+        await self._until(self._answers_or_died, "PostgreSQL did not come up", within)
 
     async def _answers_or_died(self) -> bool:
         if self.postmaster() is None:
@@ -347,24 +345,23 @@ class Postgres:
         postmaster = self.postmaster()
         if postmaster is not None:
             postmaster.send(signal.SIGQUIT)
-            if not await postmaster.wait(KILL_AFTER_SECONDS):
-                self.kill()
-                await postmaster.wait(None)
+            await postmaster.wait(KILL_AFTER_SECONDS)
+        # Backends that outlive their postmaster for a moment could still acknowledge.
+        self.kill()
+        if postmaster is not None:
+            await postmaster.wait(None)
 
     def kill(self) -> None:
         """Kill every process of the instance at once; the last resort against two primaries."""
-        postmaster = self.postmaster()
-        if postmaster is not None:
-            postmaster.send(signal.SIGKILL)
-        self._cage.kill()
+        DoomedInstance(str(self.data_dir), str(self._cage.path or "")).kill()
 
     # Roles
 
     async def follow(self, leader: Member) -> None:
         """Point the running standby at *leader*; its receiver reconnects by itself."""
         self._upstream = (leader.host, leader.port)
-        if self._write_files(self._control):
-            await self.reload()
+        self._write_files(self._control)
+        await self.reload()
 
     async def stop_receiving(self, within: float) -> None:
         """Have the running standby stream from nobody, and wait until its receiver has ended.

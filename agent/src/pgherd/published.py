@@ -90,6 +90,8 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra["unfit"] = True
     if view.reach is not None and view.sync is not None:
         extra |= {"reach": sorted(view.reach), "asked": view.sync.revision}
+    if view.terms:
+        extra["terms"] = list(view.terms)
     if extra:
         data["pgherd"] = extra
     return data

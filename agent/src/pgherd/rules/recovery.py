@@ -58,7 +58,7 @@ RULES: Final = (
     Rule(
         "hand_over_crashed",
         _can_hand_over,
-        lambda view: (ReleaseKey(),),
+        lambda view: (Demote(), ReleaseKey()),
         "the primary is down and standbys have every acknowledged commit: one of them shall lead",
     ),
     Rule(
@@ -72,7 +72,7 @@ RULES: Final = (
         lambda view: (
             _is_stopped(view) and view.holds_key and view.start_failures >= MAX_START_FAILURES
         ),
-        lambda view: (ReleaseKey(),),
+        lambda view: (Demote(), ReleaseKey()),
         "this primary does not start; another member shall lead",
     ),
     Rule(

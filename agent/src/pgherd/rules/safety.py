@@ -13,6 +13,9 @@ def _leads_without_key(view: View) -> bool:
     # A free key may be retaken by a primary that has a good lease (see `retake_key`); in pause the
     # operator has asked for PostgreSQL to be left alone.
     may_retake = view.has_lease and view.is_unlocked and view.is_fit and not was_succeeded(view)
+    if view.settings.failsafe_mode and view.now >= view.failsafe_until:
+        # Somebody else may have been promised the lead meanwhile.
+        may_retake = False
     paused = view.settings.pause
     holds = view.holds_key or view.leads_by_promise
     return view.instance.may_write and not holds and not may_retake and not paused

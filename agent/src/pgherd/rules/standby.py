@@ -5,7 +5,7 @@ from typing import Final
 
 from pgherd.actions import KeepSlots, Promote, ReleaseKey
 from pgherd.model import View
-from pgherd.rules.rule import Rule
+from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import leading_names, was_succeeded
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
 
@@ -20,7 +20,7 @@ def _is_diverged(view: View) -> bool:
     leader = view.other_leader
     return (
         _has_other_leader(view)
-        and view.diverged
+        and view.diverged is True
         and leader is not None
         and leader.is_settled_primary
     )
@@ -44,6 +44,12 @@ RULES: Final = (
         _is_diverged,
         rejoin,
         "our WAL left the leader's history: it cannot be streamed over",
+    ),
+    Rule(
+        "compare_first",
+        lambda view: _has_other_leader(view) and points_elsewhere(view) and view.diverged is None,
+        nothing,
+        "whether our WAL is the leader's has to be known before we stream from it",
     ),
     Rule(
         "follow",

@@ -167,7 +167,9 @@ def other_side(view: View) -> frozenset[str]:
 
 def _is_cut_off(view: View) -> bool:
     sync = view.sync
-    return _asks(view) and sync is not None and len(other_side(view)) > sync.electing.quorum
+    # A side of one would have no second copy either, and would hand the key back in turn.
+    wanted = max(2, sync.electing.quorum + 1) if sync is not None else 0
+    return _asks(view) and sync is not None and len(other_side(view)) >= wanted
 
 
 def _ask(view: View) -> tuple[Action, ...]:

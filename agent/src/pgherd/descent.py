@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose WAL a member has: known from whom it streamed, else found out by comparing.
+
+PostgreSQL compares numbers of timelines and positions only. Two members that were both promoted to
+timeline 2 look alike to it, and one would stream over the other's history (Patroni's issue 1251).
+So every member remembers the *term* (create revision of the leader key) whose leader's WAL it had
+last, a leader its own and the one before. If our last term is one of the leader's, our histories
+are the same up to where we parted, and where that was PostgreSQL does see. Of every other leader
+the WAL itself is compared before it is followed.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from pgherd.errors import PostgresError
+from pgherd.rejoin import is_diverged
+
+if TYPE_CHECKING:
+    from pgherd.model import Cluster, Instance, LeaderKey, Member, View
+    from pgherd.postgres import Postgres
+
+log = logging.getLogger(__name__)
+
+
+class Descent:
+    """What one member knows of its own WAL.
+
+    :ivar terms: the last terms whose leader's WAL we had, the newest first; empty when not known.
+    """
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._judged: tuple[int, int | None] | None = None
+        self.terms: tuple[int, ...] = ()
+
+    def note(self, view: View) -> None:
+        """Take in whose WAL *view* shows us to have."""
+        if view.leader is None or not view.store_answers:
+            return
+        term, instance = view.leader.create_revision, view.instance
+        leads = instance.is_primary and view.holds_key
+        if (leads or _streams_from(instance, view.other_leader)) and term not in self.terms[:1]:
+            # A leader keeps the term it came from: the others have that one.
+            self.terms = (term, *self.terms[:1])
+
+    async def judge(
+        self, cluster: Cluster | None, instance: Instance, me: str, within: float
+    ) -> bool | None:
+        """Tell whether our WAL left the leader's history; None when that is not known yet.
+
+        :param within: seconds the leader has for each answer.
+        """
+        leader, key = (cluster.leader_member, cluster.leader) if cluster else (None, None)
+        if leader is None or key is None or leader.name == me or not instance.is_standby:
+            return False
+        if _streams_from(instance, leader):
+            return False
+        if set(self.terms[:1]) & set(leader.terms) or instance.timeline in (None, 1):
+            # What is left to find out PostgreSQL shows by not streaming.
+            gone = leader.is_settled_primary and leader.timeline != instance.timeline
+            return bool(gone and await self._compare(instance, leader, within))
+        return await self._judge_stranger(instance, leader, key, within)
+
+    async def _judge_stranger(
+        self, instance: Instance, leader: Member, key: LeaderKey, within: float
+    ) -> bool | None:
+        case = (key.create_revision, instance.timeline)
+        if self._judged == case:
+            return False
+        if not (leader.is_running and leader.data.get("role") == "primary"):
+            return None
+        verdict = await self._compare(instance, leader, within)
+        if verdict is False:
+            self._judged = case
+        return verdict
+
+    async def _compare(self, instance: Instance, leader: Member, within: float) -> bool | None:
+        try:
+            return await is_diverged(self._postgres, instance, leader, within)
+        except PostgresError as error:
+            # The leader may be dead without its key being gone yet.
+            log.info("the history of %s is not known yet: %s", leader.name, error)
+            return None
+
+
+def _streams_from(instance: Instance, leader: Member | None) -> bool:
+    if leader is None or not instance.is_streaming:
+        return False
+    return instance.upstream == f"{leader.host}:{leader.port}"

@@ -29,10 +29,12 @@ from pgherd.model import (
     LeaderKey,
     Member,
     Process,
+    SyncKey,
     View,
     format_lsn,
     parse_lsn,
 )
+from pgherd.quorum import Electing
 from pgherd.settings import Settings, Tags
 
 
@@ -209,6 +211,50 @@ class TestSettings:
         )
 
 
+class TestSyncKey:
+    @pytest.mark.parametrize(
+        ("raw", "voters", "quorum"),
+        [
+            ({"leader": "pg2", "sync_standby": "pg1,pg3", "quorum": 1}, {"pg1", "pg3"}, 1),
+            ({"leader": "pg2", "sync_standby": "pg1", "quorum": 0}, {"pg1"}, 0),
+            ({"leader": "pg2", "sync_standby": None, "quorum": 0}, set(), 0),
+            ({"leader": "pg2", "sync_standby": "", "quorum": None}, set(), 0),
+            ({"leader": "pg2", "sync_standby": "pg1"}, {"pg1"}, 0),
+            ({"leader": "pg2", "sync_standby": ",pg1,,"}, {"pg1"}, 0),
+            ({"leader": "pg2", "quorum": -3}, set(), 0),
+            ({"leader": "pg2", "quorum": "x"}, set(), 0),
+        ],
+    )
+    def test_it_is_read(self, raw: dict[str, Any], voters: set[str], quorum: int) -> None:
+        key = SyncKey.parse(raw, 9)
+        assert key == SyncKey("pg2", Electing(frozenset(voters), quorum), 9)
+
+    @pytest.mark.parametrize("raw", [{}, {"leader": None}, {"leader": ""}, {"quorum": 2}])
+    def test_one_that_names_nobody_is_none(self, raw: dict[str, Any]) -> None:
+        """Patroni leaves such a key when synchronous mode is switched off."""
+        assert SyncKey.parse(raw, 9) is None
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            SyncKey("pg1", Electing(frozenset({"pg2", "pg3"}), 1)),
+            SyncKey("pg1"),
+            SyncKey("pg1", Electing(frozenset({"pg2"}), 0), isolated=True),
+        ],
+    )
+    def test_published_it_reads_as_itself(self, key: SyncKey) -> None:
+        assert SyncKey.parse(key.published(), 0) == key
+
+    def test_it_is_published_as_patroni_does(self) -> None:
+        key = SyncKey("pg1", Electing(frozenset({"pg3", "pg2"}), 1), 9)
+        assert key.published() == {"leader": "pg1", "sync_standby": "pg2,pg3", "quorum": 1}
+        assert SyncKey("pg1").published() == {"leader": "pg1", "sync_standby": None, "quorum": 0}
+
+    def test_the_electorate_has_the_leader_in_it(self) -> None:
+        key = SyncKey("pg1", Electing(frozenset({"pg2"}), 0))
+        assert key.electorate == {"pg1", "pg2"}
+
+
 class TestInstance:
     @pytest.mark.parametrize(
         ("instance", "expected"),
@@ -294,6 +340,22 @@ class TestView:
         self, changes: dict[str, Any], can: bool
     ) -> None:
         assert unlocked(**changes).can_lead is can
+
+    @pytest.mark.parametrize(
+        ("known", "until", "leads"),
+        [
+            (cluster(ME), NOW + 1, True),
+            (cluster(None), NOW + 1, True),
+            (cluster("pg2"), NOW + 1, False),
+            (cluster(ME), NOW, False),
+            (None, 0.0, False),
+        ],
+    )
+    def test_who_leads_by_promise_leads_while_nobody_else_does(
+        self, known: Any, until: float, *, leads: bool
+    ) -> None:
+        seen = view(primary(), cluster=known, failsafe_until=until)
+        assert seen.leads_by_promise is leads
 
     def test_a_leader_is_never_its_own_other(self) -> None:
         assert view(cluster=cluster(ME)).other_leader is None

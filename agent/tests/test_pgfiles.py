@@ -173,6 +173,33 @@ class TestPrecedence:
         assert not {"primary_conninfo", "primary_slot_name"} & set(settings(tmp_path))
 
 
+class TestWhoseAcknowledgementIsWaitedFor:
+    NAMES = 'ANY 1 ("pg2","pg-3")'
+
+    def test_it_is_written_as_postgresql_reads_it(self, tmp_path: Path) -> None:
+        files(tmp_path).write_server_config({}, None, None, self.NAMES)
+        assert settings(tmp_path)["synchronous_standby_names"] == f"'{self.NAMES}'"
+
+    def test_nobody_is_written_down_too(self, tmp_path: Path) -> None:
+        """What initdb or an operator left elsewhere must not count."""
+        files(tmp_path).write_server_config({}, None, None)
+        assert settings(tmp_path)["synchronous_standby_names"] == "''"
+
+    def test_another_setting_is_a_change(self, tmp_path: Path) -> None:
+        known = files(tmp_path)
+        known.write_server_config({}, None, None, self.NAMES)
+        assert not known.write_server_config({}, None, None, self.NAMES)
+        assert known.write_server_config({}, None, None)
+
+    @pytest.mark.parametrize("source", ["dynamic", "host"])
+    def test_nobody_else_has_a_say_in_it(self, tmp_path: Path, source: str) -> None:
+        parameters = {"synchronous_standby_names": "*"}
+        known = files(tmp_path)
+        dynamic = parameters if source == "dynamic" else {}
+        known.write_server_config(dynamic, None, None, self.NAMES)
+        assert settings(tmp_path)["synchronous_standby_names"] == f"'{self.NAMES}'"
+
+
 class TestAStandby:
     def test_it_follows_with_its_own_slot_and_name(self, tmp_path: Path) -> None:
         files(tmp_path).write_server_config({}, ("192.0.2.2", 5433), control())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from agent.tests.builders import ME, NOW, cluster, member, primary, standby, view
 from agent.tests.fakes import MemoryEtcd, Rig
 from pgherd.errors import PostgresError, StoreUnavailableError
-from pgherd.etcd import MemberStatus
+from pgherd.etcd import KeyValue, MemberStatus
 from pgherd.history import Branch
 from pgherd.upkeep import RAFT_CHECK_SECONDS, SLOT_ADVANCE_SECONDS, Upkeep
 
@@ -26,6 +27,7 @@ def slot(**changes: Any) -> dict[str, Any]:
     return {"type": "physical", "active": False, "temporary": False, "restart": 100, **changes}
 
 
+FAILSAFE = {name: f"http://{name}:8008/patroni" for name in ("pg1", "pg2", "pg3")}
 SLOTS = {"pg2": slot(active=True), "pg3": slot(active=True)}
 
 
@@ -251,3 +253,31 @@ class TestEtcdsLeader:
 async def test_a_leader_that_cannot_reach_etcd_leaves_its_keys_and_slots(kept: Kept) -> None:
     await kept.upkeep.lead(replace(view(primary(), cluster=cluster(ME)), store_answers=False))
     assert (kept.calls, kept.rig.etcd.writes) == ([], [])
+
+
+class TestAFailsafeKey:
+    """Who would be asked to wait, were etcd to fall silent."""
+
+    async def writes(self, kept: Kept, known: Cluster) -> Any:
+        """Do a leader's round; return what the key holds then, None when it was not written."""
+        key = "/service/demo/failsafe"
+        kept.rig.etcd.keys["/service/demo/leader"] = KeyValue("/service/demo/leader", ME, 5, 5, 77)
+        await kept.leads(primary(slots=SLOTS), known)
+        found = kept.rig.etcd.keys.get(key)
+        return json.loads(found.value) if found else None
+
+    async def test_it_names_every_member_and_its_address(self, kept: Kept) -> None:
+        known = cluster(ME, config={"failsafe_mode": True})
+        assert await self.writes(kept, known) == FAILSAFE
+
+    async def test_it_is_not_written_again(self, kept: Kept) -> None:
+        known = cluster(ME, config={"failsafe_mode": True}, failsafe=FAILSAFE)
+        assert await self.writes(kept, known) is None
+
+    async def test_it_follows_those_who_come_and_go(self, kept: Kept) -> None:
+        two = {name: url for name, url in FAILSAFE.items() if name != "pg3"}
+        known = cluster(ME, config={"failsafe_mode": True}, failsafe=two)
+        assert await self.writes(kept, known) == FAILSAFE
+
+    async def test_with_the_mode_off_it_is_not_written(self, kept: Kept) -> None:
+        assert await self.writes(kept, cluster(ME, config={"ttl": 30})) is None

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 # So much WAL is compared at the beginning of a timeline, and as much before our position.
 PAGES: Final = 8
-# Padding is passed over for so many segments.
+# Padding, which has not even page headers, is passed over for so many segments.
 REACH: Final = 4
 # A difference must still be there after a while, seconds: a page of a standby that is being
 # streamed again from the beginning of its segment is not whole for a moment.
@@ -168,16 +168,17 @@ class _Comparison:
         """
         begin = self._parting.begin // PAGE * PAGE
         head = range(begin, begin + PAGES * PAGE, PAGE) if self._parting.begin else ()
-        found = {page: self._own_versions(page, end) for page in head if page < end}
+        versions = {page: self._own_versions(page, end) for page in head if page < end}
+        found = {page: known for page, known in versions.items() if known}
         tail = 0
         for page in range((end - 1) // PAGE * PAGE, max(0, end - REACH * self._size), -PAGE):
-            versions = self._own_versions(page, end)
-            if not versions or tail == PAGES:
+            if tail == PAGES:
                 break
-            if any(says_something(each, page, self._size) for each in versions):
-                found[page] = versions
+            known = self._own_versions(page, end)
+            if any(says_something(each, page, self._size) for each in known):
+                found[page] = known
                 tail += 1
-        return {page: versions for page, versions in found.items() if versions}
+        return found
 
     def _own_versions(self, page: int, end: int) -> list[bytes]:
         """Return what our files have of *page* before *end*."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -100,11 +99,15 @@ class Leadership:
         """Give the leader key up and let the others elect without us for a while."""
         if view.leader is not None and view.holds_key:
             status = view.cluster.status if view.cluster else {}
-            with contextlib.suppress(StoreError):
+            try:
                 if await self._effects.store.release_leader(view.leader, status):
                     log.warning("the leader key was given up")
                     pause = HOLD_BACK_LEASES * self._config.timing.lease_ttl
                     self._tracker.held_back_until = self._effects.clock() + pause
+            except StoreError as error:
+                # The request may still be under way, and delete the key we are about to use.
+                log.warning("whether the leader key is given up is not known: %s", error)
+                self._effects.keeper.abandon()
         self._wake()
 
     async def write_sync(self, view: View, sync: SyncKey | None) -> None:

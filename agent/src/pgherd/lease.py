@@ -196,6 +196,12 @@ class LeaseKeeper:
         if self.lease is not None:
             self._save()
 
+    def abandon(self) -> None:
+        """Let the lease run out and get another one: what hangs on it must not count for us."""
+        self.lease = None
+        self._path.unlink(missing_ok=True)
+        self._on_change()
+
     async def revoke(self) -> None:
         """Give the lease back and with it every key bound to it, the leader key too."""
         self._is_given_back = True

@@ -76,7 +76,9 @@ def _still_receives(view: View) -> bool:
 
 def _lacks_votes(view: View) -> bool:
     sync = view.sync
-    if sync is None:
+    # Whom /sync names as the leader has every acknowledged commit: all there were when it took the
+    # key, in the transaction that named it, and its own.
+    if sync is None or sync.leader == view.me:
         return False
     votes = [
         name

@@ -16,6 +16,8 @@ from pgherd.rules.towards import follow, points_elsewhere, rejoin
 
 # A crashed primary is started in place once; when that fails somebody else shall lead.
 MAX_START_FAILURES: Final = 1
+# A standby with nobody to follow has this long to come up from its own WAL. Seconds.
+LONELY_START_SECONDS: Final = 5.0
 
 
 def _is_stopped(view: View) -> bool:
@@ -54,7 +56,27 @@ def _starts_towards_another(view: View) -> bool:
     return _is_starting(view) and view.instance.upstream is not None and points_elsewhere(view)
 
 
+def _was_left_waiting(view: View) -> bool:
+    """Tell whether a standby that was started with nobody to follow seems to need WAL (R22).
+
+    After a rewind it becomes consistent, and answers, only with WAL of the source. It is stopped
+    and rejoins, for what it has can only be compared with the leader's while it does not run.
+    """
+    since, leader = view.starting_since, view.other_leader
+    if since is None or leader is None or not view.store_answers:
+        return False
+    lonely = _is_starting(view) and view.instance.in_recovery is True
+    waited = view.now - since > LONELY_START_SECONDS
+    return lonely and view.instance.upstream is None and waited and leader.is_settled_primary
+
+
 RULES: Final = (
+    Rule(
+        "read_etcd_first",
+        lambda view: _can_restart_as_primary(view) and not view.store_answers,
+        nothing,
+        "the primary is down, and whether it still leads can only be read in etcd",
+    ),
     Rule(
         "hand_over_crashed",
         _can_hand_over,
@@ -109,6 +131,12 @@ RULES: Final = (
         _starts_towards_another,
         follow,
         "the leader has changed while this standby was starting",
+    ),
+    Rule(
+        "rejoin_while_starting",
+        _was_left_waiting,
+        rejoin,
+        "started with nobody to follow, this standby may need WAL of the leader to come up",
     ),
     Rule(
         "wait_for_postgres",

@@ -35,7 +35,7 @@ RULES: Final = (
     ),
     Rule(
         "promote",
-        lambda view: view.instance.is_standby and view.holds_key,
+        lambda view: view.instance.is_standby and view.holds_key and view.store_answers,
         lambda view: (Promote(leading_names(view)),),
         "the key is ours: become the primary",
     ),

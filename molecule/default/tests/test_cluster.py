@@ -18,7 +18,7 @@ from lab.wire import Target, Wire, WireError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RSS_KIB_MAX: Final = 50 * 1024
+RSS_KIB_MAX: Final = 56 * 1024
 SETTINGS: Final = Settings.from_environment()
 on_every_member = pytest.mark.parametrize("name", MEMBERS)
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from lab.hosts import Lab
 
 
+def parse(text: str) -> dict[str, Any]:
+    """Return the mapping that etcdctl printed, after its warnings if any; empty for nothing."""
+    found: dict[str, Any] = json.loads(text.strip().rpartition("\n")[2] or "{}")
+    return found
+
+
 @dataclass(frozen=True)
 class Store:
     """Every method raises LabError when etcd cannot be asked."""
@@ -64,8 +70,7 @@ class Store:
     def _get(self, key: str) -> dict[str, Any]:
         """Return the mapping in a key of the cluster, an empty one for a key that is not there."""
         text = self._etcdctl("get", "--print-value-only", f"/service/{CLUSTER_NAME}/{key}")
-        found: dict[str, Any] = json.loads(text or "{}")
-        return found
+        return parse(text)
 
     def _statuses(self) -> dict[str, dict[str, int]]:
         """Return member and leader, as numbers, by host of those that answer."""

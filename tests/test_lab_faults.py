@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab import LabError, Settings
+from lab import LabError, Settings, store
 from lab.acknowledge import Ack, Term, longest_gap, overlap, parse, terms
 from lab.faults import CHAIN, Cut
 from lab.image import DATA_MOUNT, init
@@ -171,3 +171,9 @@ def test_the_environment_asks_for_a_data_disk(
 ) -> None:
     monkeypatch.setenv("PGHERD_LAB_DATA_DISK", value)
     assert Settings.from_environment().data_disk is wanted
+
+
+def test_a_value_of_etcd_is_found_behind_a_warning() -> None:
+    warning = '{"level":"warn","msg":"retrying of unary invoker failed"}'
+    assert store.parse(f'{warning}\n{{"quorum":1}}\n') == {"quorum": 1}
+    assert store.parse("") == {}

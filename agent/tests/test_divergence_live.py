@@ -104,12 +104,6 @@ async def test_two_promoted_to_one_timeline_at_one_position(three: list[Node]) -
         f"(leader pg2 went on at {start} with timeline 2)"
     )
 
-    # Padding is the same everywhere.
-    for node in (third, second):
-        await switch_wal(node)
-    await second.write("far ahead")
-    assert await found(third, second) is not None
-
     # The leader's next history calls its second timeline what ours is called.
     await promote_again(second)
     seen = await found(third, second)
@@ -157,15 +151,27 @@ async def test_two_that_write_on_the_first_timeline(three: list[Node]) -> None:
     await third.postgres.stop(WITHIN)
     await third.postgres.start_primary()
     await third.postgres.wait_until_answering(WITHIN)
-    await third.write("lost")
-    lost = (await third.postgres.observe()).position
+    await first.write("kept")
+    await switch_wal(first)
+    await first.write("beyond its padding")
+    many = "INSERT INTO public.words SELECT md5(n::text) FROM generate_series(1, 5000) AS n"
+    await third.postgres.query(many)
+    assert await found(third, first) is not None
+    lost = await third.write("lost")
+    # Padding is the same everywhere, and there is nothing else near the end.
+    await switch_wal(third)
+    padded = (await third.postgres.observe()).position
+    await switch_wal(first)
+    await first.write("far ahead")
+    seen = await found(third, first)
+    assert seen is not None
+    assert seen.start < lost
     await crash(third)
-    for word in ("kept", "kept as well", "and this"):
-        await first.write(word)
     control = (await third.postgres.observe()).control
     assert control is not None
     past = await Salvage(third.postgres).past(control)
-    assert past == Past(1, (), lost)
+    assert past == Past(1, (), past.end)
+    assert lost < past.end <= padded
     seen = await diverged(third.postgres, past, first.member, WITHIN)
     assert seen is not None
     assert (seen.timeline, seen.leader_timeline, seen.is_rewindable) == (1, 1, False)

@@ -11,6 +11,7 @@ import pytest
 from pgherd.wal import (
     PAGE,
     SEGMENT_BYTES,
+    is_padding,
     is_page_of,
     record_end,
     says_something,
@@ -78,6 +79,13 @@ def test_a_page_of_another_place_is_what_is_left_of_a_recycled_file() -> None:
     assert not is_page_of(page(3 * PAGE), 4 * PAGE)
     assert not is_page_of(bytes(PAGE), 3 * PAGE)
     assert not is_page_of(page(3 * PAGE)[:100], 3 * PAGE)
+
+
+def test_padding_is_a_whole_page_of_zeros() -> None:
+    assert is_padding(bytes(PAGE))
+    assert not is_padding(b"")
+    assert not is_padding(bytes(PAGE - 1))
+    assert not is_padding(page(PAGE))
 
 
 def test_padding_and_headers_say_nothing() -> None:

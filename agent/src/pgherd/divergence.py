@@ -26,7 +26,7 @@ from pgherd.errors import NotAnsweringError
 from pgherd.history import Past, has_left, parting
 from pgherd.model import format_lsn
 from pgherd.pgquery import Connection
-from pgherd.wal import PAGE, is_page_of, says_something, segment_bytes, segment_name
+from pgherd.wal import PAGE, is_padding, is_page_of, says_something, segment_bytes, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -216,7 +216,8 @@ class _Comparison:
         found: dict[int, list[bytes]] = {}
         for row in rows:
             page, content = row["page"], row["content"]
-            if content is not None and is_page_of(content, page):
+            # Where the leader has padding, our record is none of its.
+            if content is not None and (is_page_of(content, page) or is_padding(content)):
                 found.setdefault(page, []).append(content[: end - page])
         return found
 

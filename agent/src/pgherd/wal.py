@@ -74,6 +74,11 @@ def is_page_of(content: bytes, position: int) -> bool:
     return len(content) == PAGE and struct.unpack_from("=Q", content, 8)[0] == position
 
 
+def is_padding(content: bytes) -> bool:
+    """Tell whether *content* is a page behind a WAL switch, which has not even a header."""
+    return len(content) == PAGE and not any(content)
+
+
 def says_something(content: bytes, page: int, size: int) -> bool:
     """Tell whether a page, or the beginning of one, holds more than its header and padding."""
     return bool(content[header_bytes(page, size) :].strip(b"\0"))

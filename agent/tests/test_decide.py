@@ -91,9 +91,13 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "bootstrap": (unlocked(Instance(), cluster=cluster(None, initialize=None)), (Bootstrap(),)),
     "clone": (view(Instance()), (Clone(PG2),)),
     "wait_for_source": (unlocked(Instance()), ()),
+    "read_etcd_first": (
+        view(stopped("in production"), cluster=cluster(ME), store_answers=False),
+        (),
+    ),
     "hand_over_crashed": (
         view(stopped("in production"), cluster=LED_BY_US),
-        (ReleaseKey(),),
+        (Demote(), ReleaseKey()),
     ),
     "restart_crashed_primary": (
         view(stopped("in production"), cluster=cluster(ME)),
@@ -101,7 +105,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     ),
     "give_up_key": (
         view(stopped("in production"), cluster=cluster(ME), start_failures=1),
-        (ReleaseKey(),),
+        (Demote(), ReleaseKey()),
     ),
     "wait_for_disk": (view(stopped(disk="it is full")), ()),
     "rejoin": (view(stopped()), (Rejoin(PG2),)),
@@ -111,6 +115,10 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         (Demote(), ReleaseKey()),
     ),
     "follow_while_starting": (view(starting(upstream="pg3:5432")), (Follow(PG2),)),
+    "rejoin_while_starting": (
+        view(starting(upstream=None), starting_since=NOW - 5.1),
+        (Rejoin(PG2),),
+    ),
     "wait_for_postgres": (view(starting()), ()),
     "hand_over_unfit": (
         view(primary(disk="it is full"), cluster=LED_BY_US),
@@ -162,6 +170,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     ),
     "promote": (view(standby(), cluster=cluster(ME)), (Promote(),)),
     "rejoin_diverged": (view(diverged=True), (Rejoin(PG2),)),
+    "compare_first": (view(standby(upstream="pg3:5432"), diverged=None), ()),
     "follow": (view(standby(upstream="pg3:5432")), (Follow(PG2),)),
     "stream": (view(), (KeepSlots(),)),
     "stop_receiving": (
@@ -375,14 +384,40 @@ class TestAStoppedInstance:
     def test_nobody_rejoins_on_what_etcd_said_long_ago(self) -> None:
         assert fired(view(stopped(), store_answers=False)) == "start_standby"
 
-    def test_a_standby_that_starts_towards_nobody_is_left_to_start(self) -> None:
-        assert fired(view(starting(upstream=None))) == "wait_for_postgres"
+    @pytest.mark.parametrize(
+        ("changes", "seconds"),
+        [
+            ({}, 5),
+            ({"in_recovery": None}, 60),
+            ({"upstream": "pg2:5432"}, 60),
+        ],
+        ids=["not yet", "perhaps a primary", "it follows the leader"],
+    )
+    def test_a_standby_that_starts_is_left_to_start(
+        self, changes: dict[str, Any], seconds: float
+    ) -> None:
+        led = cluster(ME) if changes.get("in_recovery", True) is None else cluster()
+        seen = view(starting(**changes), cluster=led, starting_since=NOW - seconds)
+        assert fired(seen) == "wait_for_postgres"
+
+    def test_a_leader_that_has_not_settled_is_no_help_to_one_left_waiting(self) -> None:
+        young = cluster(members=[member("pg2", role="primary", checkpoint_after_promote=False)])
+        seen = view(starting(upstream=None), cluster=young, starting_since=NOW - 60)
+        assert fired(seen) == "wait_for_postgres"
+
+    def test_who_still_leads_is_not_judged_by_what_etcd_said_long_ago(self) -> None:
+        """The key may have been given up by a request whose answer was lost."""
+        crashed = view(stopped("in production"), cluster=LED_BY_US, store_answers=False)
+        assert decide(crashed).actions == ()
+        waiting = view(standby(), cluster=cluster(ME), store_answers=False)
+        assert decide(waiting).actions == ()
 
     def test_a_standby_that_starts_towards_the_leader_is_left_to_start(self) -> None:
         assert fired(view(starting(upstream="pg2:5432"))) == "wait_for_postgres"
 
     def test_a_start_without_the_key_has_no_bound(self) -> None:
-        seen = view(starting(), starting_since=NOW - 10_000)
+        """R20 is about a leader; a standby may have much WAL to replay."""
+        seen = view(starting(upstream="pg2:5432"), starting_since=NOW - 10_000)
         assert fired(seen) == "wait_for_postgres"
 
     def test_the_bound_of_a_start_is_the_clusters(self) -> None:

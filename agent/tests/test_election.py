@@ -141,6 +141,12 @@ class TestVotes:
         assert fired(electing()) == "votes_missing"
         assert fired(electing(peer("pg3"))) == "take_key"
 
+    def test_whom_sync_names_needs_nobodys_vote(self) -> None:
+        """It had every commit when it took the key, and nobody has led since."""
+        assert fired(electing(sync=sync_key(ME, "pg2,pg3", 2))) == "take_key"
+        ahead = electing(peer("pg3", position=0x3001), sync=sync_key(ME, "pg2,pg3", 2))
+        assert fired(ahead) == "peer_is_ahead"
+
     def test_the_former_leader_votes_too(self) -> None:
         assert fired(electing(peer("pg2"))) == "take_key"
 

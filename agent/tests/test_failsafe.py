@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ class SlowPeers(ScriptedPeers):
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock = clock
+        self.was_asked = asyncio.Event()
         self.requests: list[tuple[dict[str, str], Mapping[str, str]]] = []
 
     async def request_promises(
@@ -49,6 +51,7 @@ class SlowPeers(ScriptedPeers):
     ) -> set[str]:
         self.requests.append(({name: each.api_url for name, each in members.items()}, body))
         self.clock.now += 1
+        self.was_asked.set()
         return await super().request_promises(members, body, within)
 
 
@@ -58,7 +61,8 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock(NOW - TTL)
         self.peers = SlowPeers(self.clock)
-        self.failsafe = Failsafe(config(), self.peers, self.clock)
+        self.untils: list[float] = []
+        self.failsafe = Failsafe(config(), self.peers, self.clock, self.untils.append)
         self.clock.now = NOW
 
     @property
@@ -111,6 +115,7 @@ class TestALeaderAsks:
         await world.failsafe.ask(led(ME))
         assert world.clock.now == NOW + 1
         assert world.failsafe.until == NOW + TTL - MARGIN
+        assert world.untils == [world.failsafe.until]
 
     async def test_it_asks_the_others_where_etcd_last_said_they_are(self, world: World) -> None:
         await world.failsafe.ask(led(ME))
@@ -123,19 +128,43 @@ class TestALeaderAsks:
         await world.failsafe.ask(led(ME))
         world.peers.promises = set()
         await world.failsafe.ask(led(ME))
-        assert world.failsafe.until == NOW + TTL - MARGIN
+        assert world.untils == [world.failsafe.until] == [NOW + TTL - MARGIN]
+
+    async def test_it_renews_the_promises_until_there_is_no_need(self, world: World) -> None:
+        """Beside the loop, whose rounds take long while etcd is silent."""
+        running = asyncio.create_task(world.failsafe.run())
+        world.failsafe.attend(led(ME))
+        for _ in range(2):
+            await self.is_asked(world)
+        world.failsafe.attend(None)
+        count = len(world.peers.requests)
+        world.failsafe.attend(led(ME))
+        await self.is_asked(world)
+        assert count >= 2
+        assert len(world.peers.requests) > count
+        running.cancel()
+
+    async def is_asked(self, world: World) -> None:
+        """Wait until the peers are asked, by the task beside the loop."""
+        async with asyncio.timeout(20):
+            await world.peers.was_asked.wait()
+        world.peers.was_asked.clear()
 
     @pytest.mark.parametrize(
         "known",
         [None, led("pg2"), led(None), led(ME, config={})],
-        ids=["nothing known", "another leads", "nobody leads", "mode off"],
+        ids=["etcd answers", "another leads", "nobody leads", "mode off"],
     )
     async def test_only_a_leader_in_failsafe_mode_asks(
         self, world: World, known: Cluster | None
     ) -> None:
-        world.peers.promises = {"pg2", "pg3"}
-        await world.failsafe.ask(known)
-        assert (world.failsafe.until, world.peers.requests) == (0, [])
+        running = asyncio.create_task(world.failsafe.run())
+        world.failsafe.attend(led(ME))
+        world.failsafe.attend(known)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert world.peers.requests == []
+        running.cancel()
 
 
 class TestAPromise:
@@ -237,6 +266,16 @@ class TestACandidate:
         assert await world.failsafe.stand(led(None))
 
 
+async def silent_round(stage: Stage) -> str:
+    """Go round once while etcd is silent, the promises being renewed; return the rule."""
+    rule = await stage.round()
+    cluster = stage.loop.view.cluster
+    assert cluster is not None
+    assert stage.loop.failsafe._attended.is_set()
+    await stage.loop.failsafe.ask(cluster)
+    return rule
+
+
 class TestRounds:
     """A leader whose etcd falls silent goes on with its majority, and not without."""
 
@@ -259,7 +298,7 @@ class TestRounds:
         leading.rig.peers.promises = {"pg3"}
         for seconds in (3.0, 6.0, 9.0, 12.0):
             leading.rig.clock.now = NOW + seconds
-            rule = await leading.round()
+            rule = await silent_round(leading)
             assert rule == ("lead" if seconds < 4.5 else "lead_by_promise")
         assert ("stop_now",) not in leading.calls
 
@@ -268,7 +307,7 @@ class TestRounds:
         leading.rig.etcd.is_down = True
         leading.rig.peers.promises = {"pg3"}
         leading.rig.clock.now = NOW + 3
-        await leading.round()
+        await silent_round(leading)
         assert leading.rig.guard.deadline == NOW + 3 + TTL - MARGIN + MARGIN / 2
 
     async def test_without_a_majority_it_is_demoted_at_the_end_of_its_lease(
@@ -287,10 +326,10 @@ class TestRounds:
         leading.rig.etcd.is_down = True
         leading.rig.peers.promises = {"pg3"}
         leading.rig.clock.now = NOW + 4
-        await leading.round()
+        await silent_round(leading)
         leading.rig.peers.promises = set()
         leading.rig.clock.now = NOW + 8
-        assert await leading.round() == "lead_by_promise"
+        assert await silent_round(leading) == "lead_by_promise"
         leading.rig.clock.now = NOW + 8.5
         assert await leading.round() == "demote_without_key"
 
@@ -298,8 +337,11 @@ class TestRounds:
         await leading.round()
         leading.rig.etcd.is_down = True
         leading.rig.peers.promises = {"pg3"}
+        leading.rig.clock.now = NOW + 4
+        assert await silent_round(leading) == "lead"
         leading.rig.clock.now = NOW + 6
-        assert await leading.round() == "lead_by_promise"
+        assert await silent_round(leading) == "lead_by_promise"
+        leading.rig.clock.now = NOW + 6.1
         leading.rig.etcd.is_down = False
         lease = leading.rig.keeper.lease
         assert lease is not None
@@ -315,8 +357,11 @@ class TestRounds:
         await leading.round()
         leading.rig.etcd.is_down = True
         leading.rig.peers.promises = {"pg3"}
+        leading.rig.clock.now = NOW + 4
+        assert await silent_round(leading) == "lead"
         leading.rig.clock.now = NOW + 6
-        assert await leading.round() == "lead_by_promise"
+        assert await silent_round(leading) == "lead_by_promise"
+        leading.rig.clock.now = NOW + 6.1
         leading.rig.etcd.is_down = False
         await leading.put(leader="pg2", members__pg2=PG2)
         assert await leading.round() == "demote_without_key"

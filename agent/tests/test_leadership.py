@@ -229,6 +229,20 @@ class TestGivingUp:
         await stage.loop.leadership.release_key(view)
         assert stage.loop.tracker.held_back_until == 0
 
+    async def test_a_lease_whose_key_may_be_given_up_is_used_no_more(self, stage: Stage) -> None:
+        """The request may arrive late, and delete the key under a primary that counts on it."""
+        await stage.led_by_us()
+        stage.rig.postgres.instance = stopped("in production")
+        stage.loop.tracker.start_failures = 1
+        view = await stage.loop.observe()
+        stage.rig.etcd.loses_answers = True
+        await stage.loop.leadership.release_key(view)
+        assert stage.rig.keeper.lease is None
+        assert stage.key("leader") is None
+        stage.rig.etcd.loses_answers = False
+        await stage.rig.keeper.renew()
+        assert len(stage.rig.etcd.leases) == 2
+
     async def test_who_did_not_hold_it_any_more_is_not_held_back(self, stage: Stage) -> None:
         await stage.led_by_us()
         view = await stage.loop.observe()

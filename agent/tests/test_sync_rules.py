@@ -405,10 +405,25 @@ class TestCutOff:
     def test_an_answer_that_came_before_the_question_is_none(self) -> None:
         assert other_side(lonely(1, members=MUTUAL)) == frozenset()
 
-    def test_one_voter_is_enough_where_one_may_lead(self) -> None:
+    def test_a_side_of_one_is_none(self) -> None:
+        """It would have no second copy either, and would hand the key back in its turn."""
         sync = sync_key(ME, "pg2", 0, isolated=True)
-        seen = lonely(1, sync=sync, names='ANY 1 ("pg2")', members=[answer("pg2")])
+        seen = lonely(0.5, sync=sync, names='ANY 1 ("pg2")', members=[answer("pg2")])
+        assert other_side(seen) == {"pg2"}
+        assert fired(seen) == "alone"
+
+    def test_a_voter_that_reaches_nobody_is_no_part_of_the_side_of_the_others(self) -> None:
+        sync = sync_key(ME, "pg2,pg3,pg4", 1, isolated=True)
+        seen = lonely(SHORT, sync=sync, members=[*MUTUAL, answer("pg4")])
+        assert other_side(seen) == {"pg2", "pg3"}
         assert fired(seen) == "hand_over_cut_off"
+
+    def test_two_sides_that_do_not_reach_each_other_are_not_one(self) -> None:
+        sync = sync_key(ME, "pg2,pg3,pg4,pg5", 2, isolated=True)
+        apart = [answer("pg4", "pg5"), answer("pg5", "pg4")]
+        seen = lonely(SHORT, sync=sync, members=[*MUTUAL, *apart])
+        assert len(other_side(seen)) == 2
+        assert fired(seen) == "alone"
 
     def test_who_is_no_voter_does_not_count(self) -> None:
         sync = sync_key(ME, "pg2,pg4", 1, isolated=True)

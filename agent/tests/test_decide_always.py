@@ -22,9 +22,12 @@ from agent.tests.builders import (
     peer,
     peers,
     primary,
+    row,
     standby,
     starting,
     stopped,
+    sync_key,
+    synchronous,
     view,
 )
 from pgherd.actions import (
@@ -37,13 +40,17 @@ from pgherd.actions import (
     Promote,
     Rejoin,
     ReleaseKey,
+    SetSyncNames,
     StartPrimary,
     StartStandby,
     StopAndLeave,
+    StopReceiving,
     TakeKey,
+    WriteSync,
 )
 from pgherd.decide import decide
 from pgherd.model import Instance, LeaderKey, Process, View
+from pgherd.quorum import NOBODY_ACKNOWLEDGES, Electing, holds, parse_names
 from pgherd.settings import Tags
 
 if TYPE_CHECKING:
@@ -155,3 +162,139 @@ class TestWhateverTheView:
                 starting_since=seen.starting_since and seen.starting_since + 1e6,
             )
             assert decide(moved) == decision
+
+
+def synchronous_views() -> Iterator[View]:
+    """Yield some ten thousand views of clusters with synchronous replication."""
+    names = ["", 'ANY 1 ("pg2","pg3")', '1 ("pg2")', NOBODY_ACKNOWLEDGES]
+    replicas = [(), (row("pg2"),), (row("pg2"), row("pg3"))]
+    instances = [
+        primary(sync_names=name, replication=rows)
+        for name, rows in itertools.product(names, replicas)
+    ]
+    instances += [
+        standby(), standby(upstream=None, receiver_status=None), stopped("in production"),
+        starting(in_recovery=None), primary(disk="it is full"),
+    ]  # fmt: skip
+    syncs = [
+        None, sync_key(ME, "", 0), sync_key(ME, "pg2", 0), sync_key(ME, "pg2,pg3", 1),
+        sync_key(ME, "pg2,pg3", 2), sync_key(ME, "pg2,pg3", 1, isolated=True),
+        sync_key("pg2", "pg1,pg3", 1), sync_key("pg2", "pg1,pg3", 0),
+    ]  # fmt: skip
+    settings: list[dict[str, Any]] = [
+        {}, {"synchronous_mode": "on"}, {"synchronous_mode": "off"},
+        {"synchronous_mode_strict": True}, {"failsafe_mode": True},
+    ]  # fmt: skip
+    answers = [peers(), peers(peer("pg2")), peers(peer("pg2", receives=True), peer("pg3"))]
+    extras: list[dict[str, Any]] = [
+        {"settled": True},
+        {"alone_since": NOW - 0.1},
+        {"alone_since": NOW - 1.5, "promoted_at": NOW - 100},
+        {"store_answers": False},
+    ]
+    leaders = [None, ME, "pg2"]
+    for instance, leader, sync, asked, answered, extra in itertools.product(
+        instances, leaders, syncs, settings, answers, extras
+    ):
+        known = synchronous(leader, sync, **asked)
+        yield view(instance, cluster=known, peers=answered, unlocked_since=NOW - 5, **extra)
+
+
+SYNCHRONOUS = [(seen, decide(seen)) for seen in synchronous_views()]
+
+
+class TestWithSynchronousReplication:
+    def asked(self, kind: type[Any]) -> list[tuple[View, Any]]:
+        """Return where an action of *kind* is asked for, and that action; never nowhere."""
+        found = [
+            (seen, action)
+            for seen, decision in SYNCHRONOUS
+            for action in decision.actions
+            if isinstance(action, kind)
+        ]
+        assert found
+        return found
+
+    def test_every_step_keeps_the_inequality_or_lets_nobody_else_lead(self) -> None:
+        for seen, action in self.asked(WriteSync):
+            if seen.settings.synchronous_mode == "off":
+                continue
+            electing = action.sync.electing
+            same = seen.sync is not None and electing == seen.sync.electing
+            fits = holds(electing, seen.instance.acknowledging)
+            assert same or electing == Electing() or fits, (seen, action)
+
+    def test_names_are_set_only_where_they_fit_the_votes(self) -> None:
+        for seen, action in self.asked(SetSyncNames):
+            if seen.settings.synchronous_mode == "off":
+                assert seen.sync is None
+                continue
+            assert seen.sync is not None
+            names, electing = parse_names(action.names), seen.sync.electing
+            same = names == seen.instance.acknowledging
+            assert same or holds(electing, names), (seen, action)
+
+    def test_before_a_setting_is_settled_no_election_becomes_easier(self) -> None:
+        for seen, action in self.asked(WriteSync):
+            if seen.settled or seen.sync is None or seen.sync.leader != ME or action.sync is None:
+                continue
+            old, new = seen.sync.electing, action.sync.electing
+            assert new == Electing() or (old.voters <= new.voters and old.quorum <= new.quorum)
+
+    def test_strict_mode_never_stops_waiting(self) -> None:
+        for seen, action in self.asked(SetSyncNames):
+            strict = seen.settings.synchronous_mode_strict
+            assert action.names or not strict
+
+    @pytest.mark.parametrize("kind", [WriteSync, SetSyncNames])
+    def test_only_a_leader_that_hears_etcd_changes_anything(self, kind: type[Action]) -> None:
+        for seen, _ in self.asked(kind):
+            assert seen.holds_key
+            assert seen.store_answers
+            assert seen.instance.is_primary
+
+    def test_nobody_takes_the_key_without_the_votes(self) -> None:
+        for seen, _ in self.asked(TakeKey):
+            sync = seen.sync
+            if sync is None or sync.leader == ME:
+                continue
+            votes = [name for name, peer in seen.peers.items()
+                     if name in sync.electorate and not peer.receives]  # fmt: skip
+            own = ME in sync.electorate
+            assert len(votes) + own > sync.electing.quorum, seen
+            assert seen.instance.is_standby
+
+    def test_whoever_takes_the_key_has_a_final_position_or_is_the_leader_of_before(self) -> None:
+        for seen, _ in self.asked(TakeKey):
+            if seen.sync is not None and seen.instance.is_standby:
+                assert seen.instance.upstream is None
+                assert seen.instance.receiver_status is None
+
+    def test_sync_names_whoever_takes_the_key(self) -> None:
+        for seen, action in self.asked(TakeKey):
+            assert (action.sync is None) == (seen.sync is None)
+            assert action.sync is None or action.sync.leader == ME
+
+    @pytest.mark.parametrize("kind", [Promote, StartPrimary])
+    def test_a_primary_begins_only_on_a_fresh_read_with_names_that_fit(
+        self, kind: type[Action]
+    ) -> None:
+        for seen, action in self.asked(kind):
+            assert seen.store_answers
+            assert seen.holds_key
+            if seen.settings.synchronous_mode != "off" and seen.sync is not None:
+                if seen.sync.leader == ME:
+                    assert holds(seen.sync.electing, parse_names(action.names))
+                assert action.names or not seen.settings.synchronous_mode_strict
+
+    def test_nobody_is_promoted_while_sync_names_another(self) -> None:
+        assert all(seen.sync is None or seen.sync.leader == ME for seen, _ in self.asked(Promote))
+
+    def test_a_standby_stops_receiving_only_while_nobody_leads(self) -> None:
+        assert all(seen.is_unlocked for seen, _ in self.asked(StopReceiving))
+
+    def test_the_key_is_given_up_only_with_postgresql_stopped(self) -> None:
+        for _, decision in SYNCHRONOUS:
+            if ReleaseKey() in decision.actions:
+                is_standby = decision.rule.name == "give_up_unelected_key"
+                assert is_standby or decision.actions[0] == Demote()

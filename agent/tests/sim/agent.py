@@ -10,11 +10,11 @@ from agent.tests.sim.aio import AgentLoop
 from agent.tests.sim.etcd_client import SimEtcd
 from agent.tests.sim.postgres import SimPostgres
 from pgherd.agent import until_one_ends
+from pgherd.api import Api
 from pgherd.guard import Guards, InProcessGuard
 from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
 from pgherd.peers import parse_peer
-from pgherd.published import patroni_body
 from pgherd.store import Store
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class AgentProcess:
             clock=host.clock,
         )
         self.logic = Loop(config, effects, wake)
+        self._api = Api(self.logic)
         self._handling: set[asyncio.Task[None]] = set()
         self._rule = ""
         if host.world.is_traced:
@@ -185,10 +186,7 @@ class AgentProcess:
             status, _ = logic.failsafe.promise(logic.view, leader)
             answer(status)
             return
-        instance = await logic.effects.postgres.observe()
-        answer(
-            patroni_body(logic.config, logic.view, instance, logic.decision, logic.dcs_last_seen)
-        )
+        answer(self._api._body(await logic.effects.postgres.observe()))
 
     def stop(self) -> None:
         """End in order, PostgreSQL too (SIGTERM)."""

@@ -31,7 +31,6 @@ class Checks:
         self.acknowledged_writes = 0
         self.last: Record | None = None
         self.writes: list[Record] = []
-        self.timeline = 0
         self.primaries: list[str] = []
 
     def acknowledged(self, server: Server, record: Record) -> None:
@@ -61,15 +60,13 @@ class Checks:
                     "one_primary", f"{server.name} accepts writes while {other.name} still does"
                 )
         assert server.data is not None
-        timeline = server.data.timeline
         if not self._is_sync:
             return
-        if timeline < self.timeline:
+        timeline, last = server.data.timeline, self.last
+        if last is not None and timeline < last.timeline:
             self._world.violate(
-                "timelines_go_forward",
-                f"{server.name} leads timeline {timeline} after timeline {self.timeline}",
+                "timelines_go_forward", f"{server.name} leads timeline {timeline} after {last}"
             )
-        self.timeline = timeline
         if self.last is not None and not _has(server, self.last):
             self._world.violate(
                 "acknowledged_writes_survive", f"{server.name} leads without {self.last}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,8 @@ from agent.tests.sim.host import Host
 from agent.tests.sim.net import Network
 from agent.tests.sim.world import Violation, World
 from pgherd.config import build
+from pgherd.etcd import Put
+from pgherd.store import dump
 
 if TYPE_CHECKING:
     from agent.tests.sim.server import Server
@@ -55,6 +58,7 @@ class Plan:
     node_count: int
     failsafe: bool
     rates: tuple[float, ...]
+    tags: tuple[dict[str, Any], ...]
     window: float
     faults: tuple[faults.Fault, ...]
 
@@ -73,6 +77,7 @@ class Plan:
             node_count=dice.choices((1, 2), (4, 1))[0],
             failsafe=dice.random() < 0.3,
             rates=tuple(1 + dice.uniform(-0.001, 0.001) for _ in range(members)),
+            tags=(dice.choices(TAGS, (12, 1, 1, 1, 1))[0], *[{}] * (members - 1)),
             window=window,
             faults=faults.plan(dice, members, window),
         )
@@ -86,9 +91,17 @@ class Plan:
         strict = ", strict" if self.strict else ""
         failsafe = ", failsafe" if self.failsafe else ""
         rule = f"{self.mode} with {self.node_count}{strict}{failsafe}"
-        return f"{self.members} members, ttl {self.ttl}, {rule}"
+        tags = f", tags {self.tags}" if any(self.tags) else ""
+        return f"{self.members} members, ttl {self.ttl}, {rule}{tags}"
 
 
+TAGS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"failover_priority": 2},
+    {"sync_priority": 2},
+    {"nosync": True},
+    {"nofailover": True},
+)
 MODES: Final = ("quorum", "on", "off")
 WEIGHTS: Final = (7, 2, 2)
 
@@ -133,7 +146,7 @@ class Cluster:
                 self.world,
                 self.net,
                 self.etcd,
-                self._config(name, etcd_hosts),
+                self._config(name, etcd_hosts, plan.tags[at]),
                 self.checks,
                 plan.rates[at],
             )
@@ -149,7 +162,7 @@ class Cluster:
         self._quiet_since: float | None = None
         self._last_quiet_write = 0
 
-    def _config(self, name: str, etcd_hosts: list[str]) -> Config:
+    def _config(self, name: str, etcd_hosts: list[str], tags: dict[str, Any]) -> Config:
         plan = self.plan
         nearest_first = sorted(etcd_hosts, key=lambda host: host != name)
         dynamic = {
@@ -169,6 +182,7 @@ class Cluster:
                 "restapi": {"listen": "127.0.0.1:8008", "connect_address": f"{name}:8008"},
                 "etcd3": {"hosts": [f"{host}:2379" for host in nearest_first]},
                 "postgresql": _postgresql(name),
+                "tags": tags,
                 "bootstrap": {"dcs": dynamic, "initdb": {}},
             }
         )
@@ -198,6 +212,14 @@ class Cluster:
             name = holder.value if holder is not None else names[0]
         undo = faults.BY_NAME[fault.kind](self, self.hosts[name], fault)
         self.world.after(fault.lasts, undo)
+
+    def configure(self, **changes: Any) -> None:
+        """Change the dynamic configuration as `pgherd edit-config` would; off stays off."""
+        key = "/service/demo/config"
+        found = self.etcd.keys.values.get(key)
+        if found is not None and self.plan.is_sync:
+            self.world.note("world", f"configuration: {changes}")
+            self.etcd.write("operator", [Put(key, dump({**json.loads(found.value), **changes}))])
 
     # What is expected
 

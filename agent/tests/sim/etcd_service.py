@@ -182,7 +182,13 @@ class EtcdService:
         except StoreError as error:
             self._net.send(member.host, client, "etcd", reply, None, error)
             return
-        if self._world.noise.random() >= self.loss_of_answers:
+        noise = self._world.noise
+        if noise.random() >= self.loss_of_answers:
+            late = self.slowness * noise.random()
+            self._world.after(late, self._answer, client, member, answer, reply)
+
+    def _answer(self, client: str, member: Member, answer: Any, reply: Any) -> None:
+        if member.works:
             self._net.send(member.host, client, "etcd", reply, answer, None)
 
     def _do_range(self, client: str, prefix: str) -> tuple[int, list[KeyValue]]:
@@ -196,14 +202,15 @@ class EtcdService:
         for operation in operations:
             if isinstance(operation, Put) and operation.lease:
                 self._lease(operation.lease)
-        self._write(client, operations)
+        self.write(client, operations)
         return True
 
     def _holds(self, compare: Compare) -> bool:
         found = self.keys.values.get(compare.key)
         return bool(getattr(found, compare.target, 0) == compare.value)
 
-    def _write(self, client: str, operations: Sequence[Put | Delete]) -> None:
+    def write(self, client: str, operations: Sequence[Put | Delete]) -> None:
+        """Do *operations* in one revision, for whom it may concern."""
         keys = self.keys
         before = dict(keys.values)
         keys.revision += 1
@@ -250,7 +257,7 @@ class EtcdService:
         del self.keys.leases[number]
         bound = [key for key, kv in self.keys.values.items() if kv.lease == number]
         if bound:
-            self._write(client, [Delete(key) for key in bound])
+            self.write(client, [Delete(key) for key in bound])
 
     def _expire(self, number: int) -> None:
         lease = self.keys.leases.get(number)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agent.tests.sim.net import CHANNELS
+from pgherd.model import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,8 @@ def crash_postgres(cluster: Cluster, host: Host, fault: Fault) -> Undo:
 def hang_postgres(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     """Let the postmaster hang, or all processes of the instance."""
     server, pid = host.server, host.server.pid
+    if server.process is Process.STOPPED or host.is_paused:
+        return _nothing
     host.note("postgres hangs" if fault.choice < 0.5 else "the postmaster hangs")
     if fault.choice < 0.5:
         server.suspend()
@@ -251,6 +254,17 @@ def restart_agent(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     return _nothing
 
 
+def reconfigure(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Let an operator change how many standbys must have a commit, and how strictly."""
+    choice = int(fault.choice * 1000)
+    cluster.configure(
+        synchronous_mode=("quorum", "on")[choice % 2],
+        synchronous_node_count=1 + choice // 2 % 2,
+        synchronous_mode_strict=choice // 4 % 3 == 0,
+    )
+    return _nothing
+
+
 # Every fault, how often it is chosen, and how long it may last, seconds.
 FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], ...]] = (
     (kill_agent, 4, 0),
@@ -269,6 +283,7 @@ FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], .
     (sick_disk, 2, 15),
     (stop_agent, 2, 10),
     (restart_agent, 2, 0),
+    (reconfigure, 3, 0),
 )
 BY_NAME: Final = {call.__name__: call for call, _, _ in FAULTS}
 

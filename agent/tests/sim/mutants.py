@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Safety rules and checks taken out one at a time: the simulator must notice each of them.
+
+A mutant that no history catches is either a check nobody needs, or a hole in the simulator.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import patch
+
+from pgherd import decide
+from pgherd.etcd import Compare
+from pgherd.lease import LeaseKeeper
+from pgherd.model import Lease, Peer
+from pgherd.quorum import Acknowledging, Electing, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Patch = Any
+
+# True of every key: a revision or lease compared with itself.
+ALWAYS: Final = Compare("/nothing", "create_revision", 0)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One thing taken out.
+
+    :param how: makes the patches that take it out.
+    :param plan: what the histories that show it have in common.
+    """
+
+    name: str
+    what: str
+    how: Callable[[], tuple[Patch, ...]]
+    plan: Mapping[str, Any] = field(default_factory=dict)
+
+    def applied(self) -> ExitStack:
+        """Take it out until the context ends."""
+        stack = ExitStack()
+        for each in self.how():
+            stack.enter_context(each)
+        return stack
+
+
+def _without_rule(name: str) -> tuple[Patch, ...]:
+    rules = tuple(rule for rule in decide.RULES if rule.name != name)
+    assert len(rules) < len(decide.RULES)
+    return (patch("pgherd.decide.RULES", rules),)
+
+
+def _never(*targets: str) -> tuple[Patch, ...]:
+    return tuple(patch(target, lambda *arguments: False) for target in targets)
+
+
+def _guard_off() -> tuple[Patch, ...]:
+    return (patch("agent.tests.sim.host.SimGuard.look", lambda guard, deadline=None: None),)
+
+
+def _validity_from_the_answer() -> tuple[Patch, ...]:
+    def extend(keeper: LeaseKeeper, lease: int, sent: float) -> None:
+        is_new = keeper.lease is None or keeper.lease.id != lease
+        keeper.lease = Lease(lease, keeper._clock() + keeper._ttl)
+        keeper._renewed(keeper.lease.valid_until)
+        if is_new:
+            keeper._save()
+
+    return (patch("pgherd.lease.LeaseKeeper._extend", extend),)
+
+
+def _take_leader_unconditionally() -> tuple[Patch, ...]:
+    from pgherd.store import Compare as Real
+
+    def compare(key: str, target: str, value: Any) -> Compare:
+        is_free = key.endswith("/leader") and target == "create_revision" and value == 0
+        return ALWAYS if is_free else Real(key, target, value)
+
+    return (patch("pgherd.store.Compare", compare),)
+
+
+def _positions_do_not_matter() -> tuple[Patch, ...]:
+    class Behind:
+        """Compares as no more than anything."""
+
+        def __le__(self, other: object) -> bool:
+            return True
+
+        def __gt__(self, other: object) -> bool:
+            return False
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    return (patch.object(Peer, "history", property(lambda peer: Behind())),)
+
+
+def _any_answer_votes() -> tuple[Patch, ...]:
+    return (patch.object(Peer, "votes", property(lambda peer: True)),)
+
+
+def _acknowledging_first(
+    have: tuple[Acknowledging, Electing], want: tuple[Acknowledging, Electing], *, settled: bool
+) -> Step | None:
+    if have[0] != want[0]:
+        return want[0]
+    return want[1] if have[1] != want[1] else None
+
+
+def _electing_first(
+    have: tuple[Acknowledging, Electing], want: tuple[Acknowledging, Electing], *, settled: bool
+) -> Step | None:
+    if have[1] != want[1]:
+        return want[1]
+    return want[0] if have[0] != want[0] else None
+
+
+def _step(order: Callable[..., Step | None]) -> tuple[Patch, ...]:
+    return (patch("pgherd.rules.sync.next_step", order),)
+
+
+def _settled_at_once() -> tuple[Patch, ...]:
+    return (patch("pgherd.tracking.Tracker._is_settled", lambda tracker, instance: True),)
+
+
+def _sync_stays() -> tuple[Patch, ...]:
+    return (patch("pgherd.rules.election.succession", lambda view: None),)
+
+
+def _unfenced() -> tuple[Patch, ...]:
+    return (patch("pgherd.store.Store._ours", lambda store, leader: ALWAYS),)
+
+
+def _sync_not_compared() -> tuple[Patch, ...]:
+    return (patch("pgherd.store.Store._sync_is", lambda store, revision: ALWAYS),)
+
+
+def _promises_anybody() -> tuple[Patch, ...]:
+    return (
+        patch("pgherd.failsafe.Failsafe.promise", lambda *arguments: (200, "Accepted")),
+        patch("pgherd.failsafe.Failsafe.promised_to", lambda *arguments: None),
+    )
+
+
+def _majority_of_one() -> tuple[Patch, ...]:
+    async def request(peers: Any, members: Any, body: Any, within: float) -> set[str]:
+        return set(members)
+
+    return (patch("agent.tests.sim.agent.SimPeers.request_promises", request),)
+
+
+def _never_diverged() -> tuple[Patch, ...]:
+    async def diverged(*arguments: Any) -> None:
+        return None
+
+    return (
+        patch("pgherd.rejoin.diverged", diverged),
+        patch("pgherd.loop.is_diverged", diverged),
+    )
+
+
+def _names_after_promotion() -> tuple[Patch, ...]:
+    return (
+        patch("pgherd.rules.standby.leading_names", lambda view: ""),
+        patch("pgherd.rules.recovery.leading_names", lambda view: ""),
+    )
+
+
+def _majority_not_needed() -> tuple[Patch, ...]:
+    return _never("pgherd.rules.election._is_minority")
+
+
+def _lease_of_another_boot() -> tuple[Patch, ...]:
+    return (patch("pgherd.lease.boot_id", lambda: "any"),)
+
+
+def _stale_succession() -> tuple[Patch, ...]:
+    from pgherd.rules.successors import succession
+
+    def succeed(view: Any) -> Any:
+        key = succession(view)
+        return replace(key, electing=Electing(key.electing.voters, 0)) if key else None
+
+    return (patch("pgherd.rules.election.succession", succeed),)
+
+
+SYNC: Final = {"mode": "quorum"}
+OFF: Final = {"mode": "off"}
+FAILSAFE: Final = {"failsafe": True}
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    Mutant("guard_off", "nobody kills at the deadline when the agent cannot", _guard_off),
+    Mutant(
+        "demote_without_key", "a primary without the key goes on",
+        lambda: _without_rule("demote_without_key"),
+    ),
+    Mutant(
+        "lease_from_the_answer", "a lease is valid from when etcd's answer came, with no margin",
+        _validity_from_the_answer,
+    ),
+    Mutant(
+        "take_leader_unconditionally", "the leader key is taken also when somebody has it",
+        _take_leader_unconditionally,
+    ),
+    Mutant(
+        "votes_not_counted", "a candidate needs no votes",
+        lambda: _never("pgherd.rules.election._lacks_votes"), SYNC,
+    ),
+    Mutant("positions_ignored", "whoever answers votes, whatever it has", _positions_do_not_matter),
+    Mutant("votes_while_receiving", "a standby that still streams votes", _any_answer_votes, SYNC),
+    Mutant("sync_stays", "the new leader does not write /sync with the leader key", _sync_stays),
+    Mutant("sync_not_compared", "/sync may have changed since it was judged", _sync_not_compared),
+    Mutant(
+        "quorum_forgotten", "the new leader asks less of its successor than was asked of it",
+        _stale_succession,
+    ),
+    Mutant(
+        "names_first", "PostgreSQL's side changes before etcd's",
+        lambda: _step(_acknowledging_first),
+    ),
+    Mutant(
+        "electorate_first", "etcd's side changes before PostgreSQL's",
+        lambda: _step(_electing_first),
+    ),
+    Mutant("settled_at_once", "a setting counts for commits made before it", _settled_at_once),
+    Mutant(
+        "names_after_promotion", "a new primary waits for nobody until its first round",
+        _names_after_promotion,
+    ),
+    Mutant(
+        "retake_blindly", "a former leader retakes a free key though others have led since",
+        lambda: _never(
+            "pgherd.rules.primary.was_succeeded", "pgherd.rules.safety.was_succeeded"
+        ),
+    ),
+    Mutant("unfenced", "what only the leader may write is written by name only", _unfenced),
+    Mutant("promise_ignored", "a promise binds nobody", _promises_anybody, FAILSAFE),
+    Mutant("failsafe_alone", "no majority is needed to go on without etcd", _majority_of_one,
+           FAILSAFE),
+    Mutant("never_diverged", "a former primary streams without a rewind", _never_diverged),
+    Mutant("any_boot", "a lease from before the host's last boot is gone on with",
+           _lease_of_another_boot),
+)  # fmt: skip
+
+BY_NAME: Final = {mutant.name: mutant for mutant in MUTANTS}

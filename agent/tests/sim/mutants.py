@@ -13,12 +13,13 @@ from unittest.mock import patch
 
 from pgherd import decide
 from pgherd.etcd import Compare
-from pgherd.lease import LeaseKeeper
 from pgherd.model import Lease, Peer
 from pgherd.quorum import Acknowledging, Electing, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pgherd.lease import LeaseKeeper
 
     Patch = Any
 
@@ -73,11 +74,9 @@ def _validity_from_the_answer() -> tuple[Patch, ...]:
 
 
 def _take_leader_unconditionally() -> tuple[Patch, ...]:
-    from pgherd.store import Compare as Real
-
     def compare(key: str, target: str, value: Any) -> Compare:
         is_free = key.endswith("/leader") and target == "create_revision" and value == 0
-        return ALWAYS if is_free else Real(key, target, value)
+        return ALWAYS if is_free else Compare(key, target, value)
 
     return (patch("pgherd.store.Compare", compare),)
 

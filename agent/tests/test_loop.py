@@ -221,6 +221,20 @@ class TestTheGuard:
         assert before is not None
         assert stage.rig.guard.deadline == before
 
+    async def test_a_lease_without_the_key_puts_nothing_off(self, stage: Stage) -> None:
+        """It would be renewed for ever beside another leader."""
+        await stage.led_by_us()
+        await stage.round()
+        before = stage.rig.guard.deadline
+        del stage.rig.etcd.keys[f"{BASE}leader"]
+        stage.rig.clock.now = NOW + 1
+        await stage.rig.keeper.renew()
+        await stage.loop.observe()
+        stage.rig.clock.now = NOW + 2
+        await stage.rig.keeper.renew()
+        assert before is not None
+        assert stage.rig.guard.deadline == before + 1
+
     async def test_a_promotion_is_guarded_before_it_has_happened(self, stage: Stage) -> None:
         await stage.led_by_us()
         stage.rig.postgres.instance = standby()

@@ -10,9 +10,18 @@ import pytest
 
 from agent.tests.builders import (
     NOW,
+    peer,
+    peers,
+    primary,
     standby,
+    starting,
+    sync_key,
+    synchronous,
+    unlocked,
+    view,
 )
 from agent.tests.stage import BASE, PG2
+from pgherd.decide import decide
 
 if TYPE_CHECKING:
     from agent.tests.stage import Stage
@@ -58,6 +67,7 @@ class TestWaking:
             ("leader", True),
             ("config", True),
             ("failover", True),
+            ("sync", True),
             ("members/pg2", False),
             ("status", False),
         ],
@@ -88,6 +98,64 @@ class TestWaking:
         await stage.put(config={"postgresql": {"parameters": {"work_mem": "9MB"}}})
         await stage.round()
         assert stage.rig.postgres.calls.count(("configure", "work_mem=9MB")) == 1
+
+    async def test_the_files_of_an_instance_that_does_not_answer_are_left_alone(
+        self, stage: Stage
+    ) -> None:
+        """After a restart of the agent it is not known what a slow primary has in force."""
+        await stage.led_by_us()
+        stage.rig.postgres.instance = starting(in_recovery=None)
+        await stage.round()
+        assert stage.rig.postgres.calls == []
+        stage.rig.postgres.instance = primary(sync_names='ANY 1 ("pg2")')
+        await stage.round()
+        assert ("configure",) in stage.rig.postgres.calls
+        assert stage.rig.postgres._sync_names == 'ANY 1 ("pg2")'
+
+    async def test_postgresql_learns_that_commits_may_have_to_wait(self, stage: Stage) -> None:
+        await stage.led_by_other()
+        await stage.round()
+        await stage.put(config={"ttl": 30, "synchronous_mode": "quorum"})
+        before = stage.rig.postgres.calls.count(("configure",))
+        for _ in range(2):
+            await stage.round()
+        assert stage.rig.postgres.calls.count(("configure",)) == before + 1
+
+    @pytest.mark.parametrize(
+        ("rule", "others", "short"),
+        [("votes_missing", True, True), ("votes_missing", False, False), ("stream", True, False)],
+    )
+    async def test_who_lacks_votes_asks_again_soon(
+        self, stage: Stage, rule: str, *, others: bool, short: bool
+    ) -> None:
+        """The peers cast theirs within milliseconds of each other."""
+        await stage.led_by_other()
+        await stage.round()
+        seen = unlocked(
+            standby(upstream=None, receiver_status=None),
+            cluster=synchronous(None, sync_key()),
+            peers=peers(peer("pg3", receives=True)) if others else {},
+        )
+        stage.loop.view = seen if rule == "votes_missing" else view()
+        stage.loop.decision = decide(stage.loop.view)
+        assert stage.loop.decision.rule.name == rule
+        stage.rig.wake.clear()
+        resting = asyncio.create_task(stage.loop._rest())
+        await asyncio.wait({resting}, timeout=20 if short else 0.15)
+        assert resting.done() is short
+        stage.rig.wake.set()
+        await resting
+
+    async def test_a_leader_looks_again_soon_while_its_setting_settles(self, stage: Stage) -> None:
+        await stage.synchronous("pg2")
+        stage.streamed_by("pg2", flush=0x2000)
+        for _ in range(8):
+            rule = await stage.round()
+        assert rule == "lead"
+        assert not stage.loop._is_steady()
+        stage.streamed_by("pg2")
+        await stage.rounds()
+        assert stage.loop._is_steady()
 
     async def test_a_member_key_that_somebody_deleted_comes_back(self, stage: Stage) -> None:
         """4.1 step 4."""

@@ -5,8 +5,9 @@ PostgreSQL compares numbers of timelines and positions only. Two members that we
 timeline 2 look alike to it, and one would stream over the other's history (Patroni's issue 1251).
 So every member remembers the *term* (create revision of the leader key) whose leader's WAL it had
 last, a leader its own and the one before. If our last term is one of the leader's, our histories
-are the same up to where we parted, and where that was PostgreSQL does see. Of every other leader
-the WAL itself is compared before it is followed.
+are the same up to where we parted, and where that was PostgreSQL does see, if the leader has gone
+on to a higher timeline or will do so when it is promoted. Of every other leader the WAL itself is
+compared before it is followed.
 """
 
 from __future__ import annotations
@@ -57,11 +58,21 @@ class Descent:
             return False
         if _streams_from(instance, leader):
             return False
-        if set(self.terms[:1]) & set(leader.terms) or instance.timeline in (None, 1):
+        if self._is_kin(instance, leader):
             # What is left to find out PostgreSQL shows by not streaming.
             gone = leader.is_settled_primary and leader.timeline != instance.timeline
             return bool(gone and await self._compare(instance, leader, within))
         return await self._judge_stranger(instance, leader, key, within)
+
+    def _is_kin(self, instance: Instance, leader: Member) -> bool:
+        """Tell whether PostgreSQL itself sees where our WAL parts from *leader*'s, if it does."""
+        ours, theirs = instance.timeline, leader.timeline
+        if ours in (None, 1):
+            return True  # There is one timeline 1: the one that initdb made.
+        if theirs is None or not set(self.terms[:1]) & set(leader.terms):
+            return False
+        awaits_promotion = leader.data.get("role") != "primary"
+        return theirs > (ours or 0) or (theirs == ours and awaits_promotion)
 
     async def _judge_stranger(
         self, instance: Instance, leader: Member, key: LeaderKey, within: float

@@ -157,10 +157,12 @@ def perform(lab: Lab, fault: Fault) -> Account:
     cluster, store = Cluster(lab.settings), Store(lab)
     cluster.await_healthy(HEALTHY_SECONDS_MAX)
     settings = store.patch(fault.settings)
+    cost = _perform(lab, cluster, fault)
     try:
-        return _perform(lab, cluster, fault)
-    finally:
         store.put(settings)
+    except LabError as error:
+        return replace(cost, failure=cost.failure or str(error))
+    return cost
 
 
 def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:

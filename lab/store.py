@@ -95,5 +95,5 @@ class Store:
         endpoints = ",".join(self._url(host) for host in ([on] if on else MEMBERS))
         running = [status.name for status in self.lab.status() if status.state == "running"]
         host = next((name for name in MEMBERS if name in running), MEMBERS[0])
-        command = ["etcdctl", "--command-timeout=5s", f"--endpoints={endpoints}", *words]
+        command = ["etcdctl", "--command-timeout=20s", f"--endpoints={endpoints}", *words]
         return self.lab.exec(host, command, check=check)[1]

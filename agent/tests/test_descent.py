@@ -103,8 +103,11 @@ class TestAKnownLeader:
     async def test_who_has_the_wal_we_had_last_is_followed_at_once(
         self, compared: Compared
     ) -> None:
+        """It has another timeline, or will have one when it is promoted: PostgreSQL can tell."""
         compared.note(standby(), led(5))
-        assert await compared.judge(led(9, had=(9, 5))) is False
+        assert await compared.judge(led(9, had=(5, 3), role="promoted")) is False
+        young = led(9, had=(9, 5), timeline=3, checkpoint_after_promote=False)
+        assert await compared.judge(young) is False
         assert compared.count == 0
 
     @pytest.mark.parametrize("verdict", [True, False])
@@ -115,12 +118,6 @@ class TestAKnownLeader:
         compared.verdict = verdict
         assert await compared.judge(led(9, had=(9, 5), timeline=3)) is verdict
         assert compared.count == 1
-
-    async def test_it_is_not_asked_before_it_has_settled(self, compared: Compared) -> None:
-        compared.note(standby(), led(5))
-        young = led(9, had=(9, 5), timeline=3, checkpoint_after_promote=False)
-        assert await compared.judge(young) is False
-        assert compared.count == 0
 
     async def test_on_the_first_timeline_everybody_has_the_same_wal(
         self, compared: Compared
@@ -153,6 +150,15 @@ class TestAStranger:
         await compared.judge(led())
         await compared.judge(known, instance)
         assert compared.count == 2
+
+    @pytest.mark.parametrize("timeline", [2, 1, None])
+    async def test_one_with_our_last_term_and_no_higher_timeline_is_a_stranger(
+        self, compared: Compared, timeline: int | None
+    ) -> None:
+        """Both may have been promoted from the same WAL, to the same number."""
+        compared.note(standby(), led(5))
+        await compared.judge(led(9, had=(9, 5), timeline=timeline))
+        assert compared.count == 1
 
     async def test_terms_long_past_do_not_make_it_known(self, compared: Compared) -> None:
         compared.note(standby(), led(3))

@@ -177,4 +177,5 @@ class Agent:
         log.info("configuration read again")
         self._guard_process.reconfigure(config)
         self._systemd.retime(config.timing)
+        self._health.reconfigure(config)
         self._loop.reconfigure(config)

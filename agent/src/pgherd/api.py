@@ -266,14 +266,16 @@ class Api:
         Only the host that the cluster knows under that leader's name is listened to.
         """
         try:
-            leader = str((await request.json())["name"])
-        except (ValueError, KeyError, TypeError):
+            body = await request.json()
+            leader = str(body["name"])
+            conn_url = "" if body.get("standing") else str(body.get("conn_url", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
             return web.Response(status=400, text="a JSON object with `name` is wanted")
         view = self._loop.view
         url = view.cluster.failsafe.get(leader, "") if view.cluster else ""
         if not await comes_from(request.remote, urlsplit(url).hostname):
             return web.Response(status=403, text=f"{request.remote} is not {leader}")
-        status, text = self._loop.failsafe.promise(view, leader)
+        status, text = self._loop.failsafe.promise(view, leader, conn_url)
         headers = {"lsn": str(view.instance.position)} if status == 200 else {}
         return web.Response(status=status, text=text, headers=headers)
 

@@ -42,16 +42,15 @@ class DiskProbe:
 
     def __init__(self, data_dir: Path, hang_timeout: float, clock: Clock) -> None:
         self._data_dir = data_dir
-        self._hang_timeout = hang_timeout
+        self.limit = hang_timeout
         self._clock = clock
-        self._pause = pause(hang_timeout)
-        self._silence = Silence(clock, self._pause / 4)
+        self._silence = Silence(clock, pause(hang_timeout) / 4)
         self._known = ""
 
     def look(self) -> str:
         """Return what is wrong with the disks, empty when nothing is; never waits."""
-        if self._silence.seconds(self._clock()) >= self._hang_timeout:
-            return f"a write to {self._data_dir} did not end within {self._hang_timeout:g} s"
+        if self._silence.seconds(self._clock()) >= self.limit:
+            return f"a write to {self._data_dir} did not end within {self.limit:g} s"
         return self._known
 
     async def run(self) -> None:
@@ -65,7 +64,7 @@ class DiskProbe:
             # One at a time: while a thread hangs no other is begun.
             self._known = await self._in_thread()
             self._silence.end()
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(pause(self.limit))
 
     async def _in_thread(self) -> str:
         loop = asyncio.get_running_loop()

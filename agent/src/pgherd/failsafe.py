@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Final
 from pgherd.model import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pgherd.config import Config
     from pgherd.effects import Clock, Peers
     from pgherd.model import Cluster, View
 
 
+# Whoever an agent before us may have promised something.
+SOMEBODY: Final = "somebody"
 # After a request that took long the next one follows this soon.
 RETRY_SECONDS: Final = 0.1
 
@@ -48,17 +50,21 @@ class Failsafe:
         self._clock = clock
         self.until = 0.0
         # What the agent before us has promised is not known: as if it had promised just now.
-        self._promised: tuple[str, float] = ("somebody", clock() + config.timing.lease_ttl)
+        self._promised: tuple[str, float] = (SOMEBODY, clock() + config.timing.lease_ttl)
+        self._leader: Member | None = None
+        self._written: Mapping[str, str] = {}
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from now on."""
         self._config = config
 
-    def attend(self, cluster: Cluster | None) -> None:
+    def attend(self, cluster: Cluster | None, written: Mapping[str, str] | None = None) -> None:
         """Ask for promises from now on, as the leader of *cluster*, the last that etcd told.
 
         :param cluster: None while etcd answers, or there is nothing to lose.
+        :param written: the members we wrote last as leader; etcd may have them, or those it told.
         """
+        self._written = written or {}
         leader = cluster.leader if cluster is not None else None
         led = leader is not None and leader.name == self._config.name
         if cluster is not None and led and cluster.settings.failsafe_mode:
@@ -80,20 +86,32 @@ class Failsafe:
             pause = self._config.timing.keepalive_interval - (self._clock() - sent)
             await asyncio.sleep(max(RETRY_SECONDS, pause))
 
-    async def ask(self, cluster: Cluster) -> None:
-        """Ask the members of *cluster* once."""
+    async def ask(self, cluster: Cluster, *, standing: bool = False) -> None:
+        """Ask the members of *cluster* once.
+
+        :param standing: as a candidate, who does not lead yet.
+        """
         timing = self._config.timing
-        others, body = self._others(cluster)
+        name = self._config.name
+        electorates = [each for each in (cluster.failsafe, self._written) if each]
+        urls = {member: url for each in electorates for member, url in each.items()}
+        others = {each: Member(each, {"api_url": url}) for each, url in urls.items()}
+        others.pop(name, None)
+        body = {"name": name, "conn_url": self._config.conn_url, "api_url": self._config.api_url}
+        if standing:
+            body["standing"] = "yes"
         sent = self._clock()
         accepted = await self._peers.request_promises(others, body, timing.peer_timeout)
         # Ourselves counted, whether or not the key already names us.
-        if 2 * (len(accepted) + 1) > len(others) + 1:
+        accepted.add(name)
+        if all(2 * len(accepted & {*each, name}) > len({*each, name}) for each in electorates):
             self.until = sent + timing.lease_ttl - timing.margin
             self._on_promise(self.until)
 
-    def promise(self, view: View, leader: str) -> tuple[int, str]:
+    def promise(self, view: View, leader: str, conn_url: str = "") -> tuple[int, str]:
         """Answer *leader*'s request for a promise (`POST /failsafe`) with Patroni's words.
 
+        :param conn_url: where its PostgreSQL is to be streamed from; empty for a candidate.
         :return: HTTP status and text.
         """
         cluster, now = view.cluster, self._clock()
@@ -107,9 +125,14 @@ class Failsafe:
         if other is not None and other.name != leader:
             return 409, f"{other.name} leads"
         promised = self.promised_to(now)
-        if promised not in (None, "somebody", leader):
+        known = {view.sync.leader if view.sync else None, view.leader.name if view.leader else None}
+        if promised == SOMEBODY and leader not in known:
+            # The agent before us may have promised the leader that somebody wants to succeed.
+            return 409, "what was promised before this agent was started is not known"
+        if promised not in (None, SOMEBODY, leader):
             return 409, f"promised to {promised}"
         self._promise_to(leader)
+        self._leader = Member(leader, {"conn_url": conn_url}) if conn_url else None
         return 200, "Accepted"
 
     async def stand(self, cluster: Cluster) -> bool:
@@ -123,21 +146,17 @@ class Failsafe:
             return False
         self._promise_to(name)
         before = self.until
-        await self.ask(cluster)
+        await self.ask(cluster, standing=True)
         return self.until > before
 
     def _promise_to(self, leader: str) -> None:
         self._promised = (leader, self._clock() + self._config.timing.lease_ttl)
 
-    def _others(self, cluster: Cluster) -> tuple[dict[str, Member], dict[str, str]]:
-        """Return whom to ask, and what with."""
-        name = self._config.name
-        urls = {each: url for each, url in cluster.failsafe.items() if each != name}
-        others = {each: Member(each, {"api_url": url}) for each, url in urls.items()}
-        body = {"name": name, "conn_url": self._config.conn_url, "api_url": self._config.api_url}
-        return others, body
-
     def promised_to(self, now: float) -> str | None:
         """Return the leader that holds a promise of ours at *now*, None when there is none."""
         leader, until = self._promised
         return leader if now < until else None
+
+    def promised_leader(self, now: float) -> Member | None:
+        """Return the leader, with where to stream from, that holds a promise of ours at *now*."""
+        return self._leader if self.promised_to(now) is not None else None

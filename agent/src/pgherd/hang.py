@@ -75,9 +75,8 @@ class HangProbe:
 
     def __init__(self, conninfo: str, hang_timeout: float, clock: Clock) -> None:
         self._conninfo = conninfo
-        self._hang_timeout = hang_timeout
-        self._pause = pause(hang_timeout)
-        self._silence = Silence(clock, self._pause / 4)
+        self.limit = hang_timeout
+        self._silence = Silence(clock, pause(hang_timeout) / 4)
 
     def silent_for(self, now: float) -> float:
         """Return for how many seconds there has been no answer at *now* (boottime seconds)."""
@@ -93,10 +92,10 @@ class HangProbe:
         while True:
             if await self._answers():
                 self._silence.end()
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(pause(self.limit))
 
     async def _answers(self) -> bool:
-        connection = Connection(self._conninfo, self._hang_timeout)
+        connection = Connection(self._conninfo, self.limit)
         try:
             await connection.query("SELECT 1")
         except NotAnsweringError as error:

@@ -26,6 +26,11 @@ class Health:
         self._disk = DiskProbe(config.postgres.data_dir, limit, clock)
         self._hang = HangProbe(conninfo, limit, clock)
 
+    def reconfigure(self, config: Config) -> None:
+        """Use the limit of a configuration read anew."""
+        limit = config.timing.hang_timeout
+        self._disk.limit = self._hang.limit = limit
+
     async def run(self) -> None:
         """Look until cancelled."""
         async with asyncio.TaskGroup() as probes:

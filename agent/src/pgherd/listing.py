@@ -151,6 +151,8 @@ def _acknowledgements(body: Mapping[str, Any]) -> list[str]:
     count = ours.get("acknowledgements")
     roles = ("sync_standby", "quorum_standby")
     names = [str(each["name"]) for each in body.get("members", ()) if each.get("role") in roles]
+    if not count and ours.get("strict"):
+        return ["Commits wait: no standby acknowledges, and synchronous_mode_strict is on."]
     if not count:
         return ["No standby acknowledges: a commit is on the leader only, and only it may lead."]
     return [f"A commit waits for the leader and {count} of {', '.join(names)}."]

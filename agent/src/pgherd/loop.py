@@ -188,7 +188,8 @@ class Loop:
         if cluster is not None and answers:
             await self._apply_dynamic(cluster, instance)
         peers, reach = await self._ask_peers(cluster, instance, answers=answers)
-        self.failsafe.attend(cluster if instance.may_write and not answers else None)
+        alone = cluster if instance.may_write and not answers else None
+        self.failsafe.attend(alone, self.upkeep.failsafe_written)
         view = View(
             now=self.effects.clock(),
             me=self.config.name,
@@ -207,6 +208,7 @@ class Loop:
             hang_timeout=self.config.timing.hang_timeout,
             failsafe_until=self.failsafe.until,
             promised_to=self.failsafe.promised_to(now),
+            promised=self.failsafe.promised_leader(now),
             watchdog_missing=self._watchdog_missing(),
             guarded=self.effects.guard.state.connected,
             reach=reach,

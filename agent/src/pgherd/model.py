@@ -145,7 +145,10 @@ class SyncKey:
         if not leader:
             return None
         voters = frozenset(name for name in str(raw.get("sync_standby") or "").split(",") if name)
-        electing = Electing(voters, max(0, whole(raw.get("quorum")) or 0))
+        # Patroni's priority mode knows no quorum. What cannot be read lets nobody lead too early.
+        quorum = whole(raw.get("quorum", 0))
+        damaged = quorum is None or quorum < 0
+        electing = Electing(voters, len(voters) if damaged or quorum is None else quorum)
         return cls(str(leader), electing, revision, raw.get("isolated") is True)
 
     def published(self) -> dict[str, Any]:
@@ -372,6 +375,7 @@ class View:
     :param silent_seconds: for how long PostgreSQL has answered no new connection.
     :param failsafe_until: until when a majority of the members has promised to elect nobody else.
     :param promised_to: the leader we have given such a promise that is still good.
+    :param promised: that leader, while it asks for promises because etcd does not hear it.
     :param watchdog_missing: the configuration wants a watchdog device and there is none.
     :param guarded: the guard process has our orders.
     :param reach: peers we reach, asked because the leader has lost its standbys.
@@ -402,6 +406,7 @@ class View:
     hang_timeout: float = 10.0
     failsafe_until: float = 0.0
     promised_to: str | None = None
+    promised: Member | None = None
     watchdog_missing: bool = False
     guarded: bool = True
     reach: frozenset[str] | None = None

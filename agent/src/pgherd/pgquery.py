@@ -17,6 +17,8 @@ from pgherd.model import Instance, Process
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pgherd.model import Control
+
 # One round trip a loop. Positions are bytes. What was replayed was received, though the receiver
 # counts from the start of a segment when it has just connected. A standby's timeline is the newest
 # it has received. Without a receiver the segments tell: the control file, written at restart points
@@ -179,3 +181,30 @@ def instance_from_row(
         pending_restart=dict(pending_restart),
         **{name: row[name] for name in plain},
     )
+
+
+def silent_instance(
+    control: Control | None, in_recovery: bool | None, upstream: str | None
+) -> Instance:
+    """Build an instance that does not answer: starting, stuck, or too busy."""
+    return Instance(
+        process=Process.STARTING,
+        has_data=True,
+        control=control,
+        system_id=control.system_id if control else None,
+        in_recovery=in_recovery,
+        upstream=upstream,
+    )
+
+
+def pending_restart(
+    rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]
+) -> dict[str, dict[str, str]]:
+    """Return what `PENDING_RESTART` found, with the values that wait, as Patroni publishes it."""
+    return {
+        row["name"]: {
+            "old_value": row["value"],
+            "new_value": str(wanted.get(row["name"], "default")),
+        }
+        for row in rows
+    }

@@ -13,7 +13,7 @@ from pgherd.datadir import put_in_place, set_aside, staging
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.guard_instance import DoomedInstance
 from pgherd.history import Branch, parse_history
-from pgherd.model import Control, Instance, Member, Process
+from pgherd.model import Control, Instance, Member
 from pgherd.pgfiles import Files, conninfo, slot_name
 from pgherd.pglog import last_words
 from pgherd.pgquery import (
@@ -23,6 +23,8 @@ from pgherd.pgquery import (
     READ_TEXT,
     Connection,
     instance_from_row,
+    pending_restart,
+    silent_instance,
 )
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 from pgherd.programs import Programs
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.02
 # A postmaster told to stop immediately has this long before it is killed, seconds.
 KILL_AFTER_SECONDS: Final = 0.5
+# A killed process is gone after this long, or waits for a disk, seconds.
+DEATH_SECONDS: Final = 1.0
 # A postmaster just forked has written its pid file after this long, or has ended, seconds.
 PID_FILE_SECONDS: Final = 2.0
 QUERY_SECONDS: Final = 1.0
@@ -108,16 +112,9 @@ class Postgres:
             [row] = await self._connection.query(OBSERVE)
         except PostgresError as error:
             log.debug("PostgreSQL does not answer: %s", error)
-            system_id = self._control.system_id if self._control else None
             upstream = f"{self._upstream[0]}:{self._upstream[1]}" if self._upstream else None
-            return Instance(
-                process=Process.STARTING,
-                has_data=True,
-                control=self._control,
-                system_id=system_id,
-                in_recovery=True if self._is_meant_as_standby else None,
-                upstream=upstream,
-            )
+            in_recovery = True if self._is_meant_as_standby else None
+            return silent_instance(self._control, in_recovery, upstream)
         if self._pending_looks > 0:
             self._pending_looks -= 1
             await self.refresh_pending_restart()
@@ -240,14 +237,7 @@ class Postgres:
             rows = await self.query(PENDING_RESTART)
         except PostgresError:
             return
-        wanted = self.files.parameters(self._dynamic, None)
-        self._pending = {
-            row["name"]: {
-                "old_value": row["value"],
-                "new_value": str(wanted.get(row["name"], "default")),
-            }
-            for row in rows
-        }
+        self._pending = pending_restart(rows, self.files.parameters(self._dynamic, None))
 
     def adopt(self, instance: Instance) -> None:
         """Remember what the running instance was told before this agent was started."""
@@ -329,6 +319,8 @@ class Postgres:
         """Stop in fast mode: clients are cut off, a shutdown checkpoint is written.
 
         After *within* seconds it is stopped immediately instead.
+
+        :raises PostgresError: it does not end even then.
         """
         await self._connection.close()
         postmaster = self.postmaster()
@@ -338,9 +330,15 @@ class Postgres:
         if not await postmaster.wait(within):
             log.warning("PostgreSQL did not stop within %s s: stopping it immediately", within)
             await self.stop_now()
+        if postmaster.is_alive:
+            raise PostgresError("PostgreSQL does not end although it was killed")
 
     async def stop_now(self) -> None:
-        """Stop immediately; kill every process of the instance if that takes long."""
+        """Stop immediately; kill every process of the instance if that takes long.
+
+        One that waits for a dead disk cannot end, but it cannot acknowledge anything either: a
+        killed process runs no more code of its own. So its end is not awaited for long.
+        """
         await self._connection.close()
         postmaster = self.postmaster()
         if postmaster is not None:
@@ -348,8 +346,8 @@ class Postgres:
             await postmaster.wait(KILL_AFTER_SECONDS)
         # Backends that outlive their postmaster for a moment could still acknowledge.
         self.kill()
-        if postmaster is not None:
-            await postmaster.wait(None)
+        if postmaster is not None and not await postmaster.wait(DEATH_SECONDS):
+            log.critical("PostgreSQL is killed and does not end; does a disk not answer?")
 
     def kill(self) -> None:
         """Kill every process of the instance at once; the last resort against two primaries."""

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import CommandError
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+# Stands for lines of a program that could not be read before it was given up.
+UNHEARD: Final = "(what it told last is not known)"
+# A killed program's pipe is empty after this long, seconds.
+LAST_WORDS_SECONDS: Final = 1.0
 
 # pg_controldata's name of a setting that a standby must not have lower than its primary had.
 SENSITIVE_PARAMETERS: Final = {
@@ -58,22 +64,26 @@ class Programs:
     async def watch(self, program: str, *arguments: str, heard: list[str]) -> None:
         """Run *program* to its end, and log what it tells on its standard error as it comes.
 
-        A cancelled caller takes the program with it.
+        A cancelled caller takes the program with it, and its children.
 
-        :param heard: gets each line as well, and has them also when this raises.
+        :param heard: gets each line as well, and has all of them also when this raises; if that
+            cannot be, its last line is `UNHEARD`.
         :raises CommandError: it ended with another exit code than 0, or could not be started.
         """
-        process = await self._start(program, self.path(program), *arguments)
-        assert process.stderr is not None
-        assert process.stdout is not None
-        with _taken_along(process):
-            # Its standard output is of no interest, but must not fill up.
-            drained = asyncio.create_task(process.stdout.read())
-            async for line in process.stderr:
-                heard.append(line.decode(errors="replace").rstrip())
-                log.info("%s", heard[-1])
-            await drained
+        process = await self._start(program, self.path(program), *arguments, alone=True)
+        telling = asyncio.create_task(_hear(process, heard))
+        try:
+            await asyncio.shield(telling)
             await process.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            # What it did is known by what it told, and that may still be in the pipe.
+            done, _ = await asyncio.wait({telling}, timeout=LAST_WORDS_SECONDS)
+            if not done:
+                telling.cancel()
+                heard.append(UNHEARD)
+            raise
         if process.returncode != 0:
             raise CommandError(program, process.returncode or 1, "\n".join(heard))
 
@@ -99,7 +109,9 @@ class Programs:
         if process.returncode != 0:
             raise CommandError("sh", process.returncode or 1, problems.decode(errors="replace"))
 
-    async def _start(self, program: str, *command: str) -> asyncio.subprocess.Process:
+    async def _start(
+        self, program: str, *command: str, alone: bool = False
+    ) -> asyncio.subprocess.Process:
         try:
             return await asyncio.create_subprocess_exec(
                 # A killed agent takes its programs along: two of them must not share a directory.
@@ -110,6 +122,7 @@ class Programs:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env={**os.environ, "LC_ALL": "C", **self._environment},
+                start_new_session=alone,
             )
         except OSError as error:
             raise CommandError(program, 127, f"cannot be started: {error}") from error
@@ -127,6 +140,20 @@ class Programs:
         :raises CommandError: there is none, or it is damaged.
         """
         return parse_fields(await self.run("pg_controldata", str(data_dir)))
+
+
+async def _hear(process: asyncio.subprocess.Process, heard: list[str]) -> None:
+    """Read what *process* writes until it ends; of its standard output nothing is kept."""
+    output, problems = process.stdout, process.stderr
+    assert output is not None
+    assert problems is not None
+
+    async def lines() -> None:
+        async for line in problems:
+            heard.append(line.decode(errors="replace").rstrip())
+            log.info("%s", heard[-1])
+
+    await asyncio.gather(output.read(), lines())
 
 
 @contextlib.contextmanager

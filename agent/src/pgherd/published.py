@@ -193,7 +193,12 @@ def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
     if mode != "off" and cluster.sync is not None:
         electing = cluster.sync.electing
         count = max(0, len(electing.voters) - electing.quorum)
-        body["pgherd"] = {"synchronous_mode": mode, "acknowledgements": count}
+        strict = cluster.settings.synchronous_mode_strict
+        body["pgherd"] = {
+            "synchronous_mode": mode,
+            "strict": strict,
+            "acknowledgements": count,
+        }
     return body
 
 

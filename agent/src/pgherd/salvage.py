@@ -15,6 +15,7 @@ from pgherd.errors import CommandError, PostgresError
 from pgherd.history import Past
 from pgherd.kept import DATA, Attic
 from pgherd.model import format_lsn, parse_lsn
+from pgherd.programs import UNHEARD
 from pgherd.wal import record_end, segment_bytes, segment_place
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def _expanded(command: str, name: str) -> str:
 
 
 def _has_begun(heard: list[str]) -> bool:
-    return any(POINT_OF_NO_RETURN in line for line in heard)
+    return any(POINT_OF_NO_RETURN in line or line == UNHEARD for line in heard)
 
 
 def _ends_after(name: str, position: int, size: int) -> bool:

@@ -86,14 +86,14 @@ def _is_protocol(value: Any) -> str | None:
 def _is_tags(value: Any) -> str | None:
     if not isinstance(value, Mapping):
         return _is_mapping(value)
-    flags = (value.get(name, False) for name in ("nofailover", "noloadbalance", "clonefrom"))
-    priority = value.get("failover_priority", 1)
-    is_number = isinstance(priority, int) and not isinstance(priority, bool)
-    if is_number and all(isinstance(flag, bool) for flag in flags):
+    flags = ("nofailover", "noloadbalance", "clonefrom", "nosync")
+    numbers = (value.get(name, 1) for name in ("failover_priority", "sync_priority"))
+    are_numbers = all(isinstance(each, int) and not isinstance(each, bool) for each in numbers)
+    if are_numbers and all(isinstance(value.get(name, False), bool) for name in flags):
         return None
     return (
-        "must be a mapping with true or false for nofailover, noloadbalance and clonefrom and a "
-        "whole number for failover_priority"
+        "must be a mapping with true or false for nofailover, noloadbalance, clonefrom and nosync, "
+        "and whole numbers for failover_priority and sync_priority"
     )
 
 

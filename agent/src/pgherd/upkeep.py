@@ -38,6 +38,7 @@ class Upkeep:
         self._raft_checked = 0.0
         self._advanced = 0.0
         self._absent_since: dict[str, float] = {}
+        self.failsafe_written: Mapping[str, str] = {}
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from now on."""
@@ -70,7 +71,7 @@ class Upkeep:
             values["config"] = dict(self._config.bootstrap_config)
         urls = {name: member.api_url for name, member in cluster.members.items()}
         if cluster.settings.failsafe_mode and urls != cluster.failsafe:
-            values["failsafe"] = urls
+            values["failsafe"] = self.failsafe_written = urls
         history = self._history(cluster, instance)
         if history is not None:
             values["history"] = history

@@ -13,7 +13,7 @@ more commit acknowledged by it (the argument of a Raft vote, Ongaro and Ousterho
 
 from typing import Final
 
-from pgherd.actions import StopReceiving, TakeKey
+from pgherd.actions import Action, Follow, StopReceiving, TakeKey
 from pgherd.model import Peer, View
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import succession
@@ -105,7 +105,27 @@ def _leaves_tie_to_other(view: View) -> bool:
     return waited < view.tie_grace and any(_wins_tie(view, peer) for peer in view.peers.values())
 
 
+def _keeps_promise(view: View) -> bool:
+    if view.promised is None or view.sync is None or not view.settings.failsafe_mode:
+        return False
+    # Only whoever led last is streamed from: of its WAL we know that ours is part of it.
+    return _is_voting(view) and view.sync.leader == view.promised.name
+
+
+def _stream_on(view: View) -> tuple[Action, ...]:
+    leader = view.promised
+    assert leader is not None
+    points_there = view.instance.upstream == f"{leader.host}:{leader.port}"
+    return () if points_there else (Follow(leader),)
+
+
 RULES: Final = (
+    Rule(
+        "keep_promise",
+        _keeps_promise,
+        _stream_on,
+        "a leader that etcd does not hear holds our promise: its commits need us",
+    ),
     Rule(
         "stop_receiving",
         _still_receives,

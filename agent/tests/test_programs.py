@@ -94,6 +94,20 @@ class TestRunning:
             await programs.watch("tool", "3", heard=heard)
         assert heard[3:] == heard[:3]
 
+    async def test_what_it_told_before_it_was_given_up_is_heard(self, tmp_path: Path) -> None:
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        # Its child has the pipe as well, and goes with it.
+        body = f"echo one >&2; echo on > {fifo}; tail -f /dev/null"
+        heard: list[str] = []
+        running = asyncio.create_task(script(tmp_path, "tool", body).watch("tool", heard=heard))
+        async with asyncio.timeout(20):
+            assert await asyncio.to_thread(fifo.read_text) == "on\n"
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        assert heard == ["one"]
+
     async def test_the_last_line_is_that_of_a_program_that_fails_too(self, tmp_path: Path) -> None:
         programs = script(tmp_path, "tool", "echo \"$1\"; echo 'a  b'; echo problem >&2; exit 1")
         assert await programs.last_line("tool", "x y") == "a  b"

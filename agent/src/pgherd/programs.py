@@ -14,14 +14,14 @@ from pgherd.errors import CommandError
 from pgherd.model import Control, parse_lsn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 # Stands for lines of a program that could not be read before it was given up.
 UNHEARD: Final = "(what it told last is not known)"
-# A killed program's pipe is empty after this long, seconds.
+# A killed program is gone, and its pipe empty, after this long, as a rule, seconds.
 LAST_WORDS_SECONDS: Final = 1.0
 
 # pg_controldata's name of a setting that a standby must not have lower than its primary had.
@@ -55,7 +55,7 @@ class Programs:
         :raises CommandError: it ended with another exit code than 0, or could not be started.
         """
         process = await self._start(program, self.path(program), *arguments)
-        with _taken_along(process):
+        async with _taken_along(process):
             output, problems = await process.communicate()
         if process.returncode != 0:
             raise CommandError(program, process.returncode or 1, problems.decode(errors="replace"))
@@ -79,8 +79,9 @@ class Programs:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             # What it did is known by what it told, and that may still be in the pipe.
-            done, _ = await asyncio.wait({telling}, timeout=LAST_WORDS_SECONDS)
-            if not done:
+            ended = asyncio.create_task(process.wait())
+            await asyncio.wait({telling, ended}, timeout=LAST_WORDS_SECONDS)
+            if not telling.done():
                 telling.cancel()
                 heard.append(UNHEARD)
             raise
@@ -94,7 +95,7 @@ class Programs:
         """
         pipe = ["sh", "-c", '"$@" 2> /dev/null | tail -n 1', "sh", self.path(program), *arguments]
         process = await self._start(program, *pipe)
-        with _taken_along(process):
+        async with _taken_along(process):
             output, _ = await process.communicate()
         return output.decode(errors="replace").rstrip("\n")
 
@@ -104,7 +105,7 @@ class Programs:
         :raises CommandError: it ended with another exit code than 0, or could not be started.
         """
         process = await self._start("sh", "env", f"--chdir={directory}", "sh", "-c", command)
-        with _taken_along(process):
+        async with _taken_along(process):
             _, problems = await process.communicate()
         if process.returncode != 0:
             raise CommandError("sh", process.returncode or 1, problems.decode(errors="replace"))
@@ -156,14 +157,16 @@ async def _hear(process: asyncio.subprocess.Process, heard: list[str]) -> None:
     await asyncio.gather(output.read(), lines())
 
 
-@contextlib.contextmanager
-def _taken_along(process: asyncio.subprocess.Process) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _taken_along(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
     """Kill *process* when the caller is cancelled."""
     try:
         yield
     except asyncio.CancelledError:
         if process.returncode is None:
             process.kill()
+            # Not for ever: the kernel may hold it.
+            await asyncio.wait({asyncio.create_task(process.wait())}, timeout=LAST_WORDS_SECONDS)
         raise
 
 

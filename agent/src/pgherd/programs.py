@@ -166,7 +166,8 @@ async def _taken_along(process: asyncio.subprocess.Process) -> AsyncIterator[Non
         if process.returncode is None:
             process.kill()
             # Not for ever: the kernel may hold it.
-            await asyncio.wait({asyncio.create_task(process.wait())}, timeout=LAST_WORDS_SECONDS)
+            ended = asyncio.create_task(process.communicate())
+            await asyncio.wait({ended}, timeout=LAST_WORDS_SECONDS)
         raise
 
 

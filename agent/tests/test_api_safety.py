@@ -70,6 +70,16 @@ class TestAPromise:
         status, _, lsn = await asked.ask_for_promise(body)
         assert (status, lsn) == (400, None)
 
+    async def test_a_leader_is_streamed_from_and_a_candidate_is_not(self, asked: Served) -> None:
+        failsafe = asked.rig.loop.failsafe
+        url = "postgres://pg2:5433/postgres"
+        await asked.ask_for_promise({"name": "pg2", "conn_url": url})
+        leader = failsafe.promised_leader(NOW + 5)
+        assert leader is not None
+        assert leader.port == 5433
+        await asked.ask_for_promise({"name": "pg2", "conn_url": url, "standing": "yes"})
+        assert failsafe.promised_leader(NOW + 5) is None
+
     async def test_what_is_no_json_is_refused(self, asked: Served) -> None:
         assert await asked.status("/failsafe", "POST") == 400
 

@@ -173,6 +173,15 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "compare_first": (view(standby(upstream="pg3:5432"), diverged=None), ()),
     "follow": (view(standby(upstream="pg3:5432")), (Follow(PG2),)),
     "stream": (view(), (KeepSlots(),)),
+    "keep_promise": (
+        unlocked(
+            standby(upstream=None),
+            cluster=synchronous(None, sync_key("pg2"), failsafe_mode=True),
+            promised_to="pg2",
+            promised=PG2,
+        ),
+        (Follow(PG2),),
+    ),
     "stop_receiving": (
         unlocked(standby(), cluster=synchronous(None, sync_key())),
         (StopReceiving(),),

@@ -17,6 +17,7 @@ from agent.tests.builders import (
     NOW,
     cluster,
     lease,
+    member,
     peer,
     peers,
     primary,
@@ -28,6 +29,7 @@ from agent.tests.builders import (
     view,
 )
 from pgherd.actions import (
+    Follow,
     Promote,
     StopReceiving,
     TakeKey,
@@ -353,6 +355,28 @@ class TestFailsafe:
 
     def test_promises_to_oneself_are_not(self) -> None:
         assert fired(self.free(peer("pg3", promised_to=ME), promised_to=ME)) == "take_key"
+
+    def test_who_has_promised_streams_on_from_whoever_asked(self) -> None:
+        """Its commits wait for somebody who has them."""
+        sync = synchronous(None, sync_key("pg2"), failsafe_mode=True)
+        promised = {"cluster": sync, "promised_to": "pg2", "promised": member("pg2")}
+        assert decide(unlocked(standby(), **promised)).actions == ()
+        assert fired(unlocked(standby(), **promised)) == "keep_promise"
+        elsewhere = decide(unlocked(SILENT, **promised))
+        assert elsewhere.actions == (Follow(member("pg2")),)
+
+    @pytest.mark.parametrize(
+        "known",
+        [
+            synchronous(None, sync_key("pg3"), failsafe_mode=True),
+            synchronous(None, sync_key("pg2")),
+            synchronous(None, None, failsafe_mode=True),
+        ],
+        ids=["another led last", "mode off", "no sync"],
+    )
+    def test_of_nobody_else_is_it_known_that_its_wal_is_ours(self, known: Any) -> None:
+        seen = unlocked(SILENT, cluster=known, promised_to="pg2", promised=member("pg2"))
+        assert fired(seen) != "keep_promise"
 
     def test_with_the_mode_off_neither_counts(self) -> None:
         off = cluster(None, failsafe=FAILSAFE)

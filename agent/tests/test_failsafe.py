@@ -20,6 +20,7 @@ from agent.tests.builders import (
     peers,
     primary,
     standby,
+    sync_key,
     view,
 )
 from agent.tests.fakes import Clock, ScriptedPeers
@@ -122,6 +123,21 @@ class TestALeaderAsks:
         [(asked, body)] = world.peers.requests
         assert asked == {name: MEMBERS[name] for name in ("pg2", "pg3")}
         assert body["name"] == ME
+        assert "standing" not in body
+
+    async def test_what_it_wrote_last_counts_as_well_as_what_etcd_told(self, world: World) -> None:
+        """Of a write without an answer it is not known whether the others go by it."""
+        five = {f"pg{index}": f"http://pg{index}:8008" for index in range(1, 6)}
+        world.failsafe.attend(led(ME), five)
+        world.peers.promises = {"pg2"}
+        await world.failsafe.ask(led(ME))
+        assert world.failsafe.until == 0
+        world.peers.promises = {"pg4", "pg5"}
+        await world.failsafe.ask(led(ME))
+        assert world.failsafe.until == 0
+        world.peers.promises = {"pg2", "pg4"}
+        await world.failsafe.ask(led(ME))
+        assert world.failsafe.until > 0
 
     async def test_a_refusal_leaves_the_promises_there_are(self, world: World) -> None:
         world.peers.promises = {"pg3"}
@@ -220,6 +236,31 @@ class TestAPromise:
         assert restarted.promised_to(NOW) == "somebody"
         assert restarted.promised_to(NOW + TTL) is None
 
+    def test_after_a_restart_a_stranger_gets_none(self, world: World) -> None:
+        """The agent before may have promised the leader that a candidate wants to succeed."""
+        restarted = Failsafe(config(), world.peers, world.clock)
+        seen = view(cluster=led(None))
+        assert restarted.promise(seen, "pg3")[0] == 409
+        world.clock.now += TTL
+        assert restarted.promise(seen, "pg3")[0] == 200
+
+    def test_after_a_restart_whom_sync_names_gets_one(self, world: World) -> None:
+        restarted = Failsafe(config(), world.peers, world.clock)
+        seen = view(cluster=led(None, sync=sync_key("pg3")))
+        assert restarted.promise(seen, "pg3")[0] == 200
+
+    def test_where_the_leader_is_to_be_streamed_from_is_remembered(self, world: World) -> None:
+        seen = view(cluster=led())
+        world.failsafe.promise(seen, "pg2", "postgres://pg2:5432/postgres")
+        leader = world.failsafe.promised_leader(NOW)
+        assert leader is not None
+        assert (leader.name, leader.host, leader.port) == ("pg2", "pg2", 5432)
+        assert world.failsafe.promised_leader(NOW + TTL) is None
+
+    def test_a_candidate_is_not_streamed_from(self, world: World) -> None:
+        world.asked_by("pg2")
+        assert (world.promised, world.failsafe.promised_leader(NOW)) == ("pg2", None)
+
     def test_after_a_restart_whoever_leads_gets_one(self, world: World) -> None:
         restarted = Failsafe(config(), world.peers, world.clock)
         assert restarted.promise(view(cluster=led()), "pg2")[0] == 200
@@ -241,6 +282,8 @@ class TestACandidate:
     ) -> None:
         world.peers.promises = accepted
         assert await world.failsafe.stand(led(None)) is stands
+        [(_, body)] = world.peers.requests
+        assert body["standing"] == "yes"
 
     async def test_it_promises_itself_first_so_a_late_leader_is_refused(self, world: World) -> None:
         await world.failsafe.stand(led(None))

@@ -39,6 +39,13 @@ async def test_disk_and_instance_are_looked_at_until_it_is_cancelled(tmp_path: P
     assert running.cancelled()
 
 
+async def test_a_new_limit_counts_at_once(tmp_path: Path) -> None:
+    """Else a shorter one would be over before the next look."""
+    health = Health(config(tmp_path, pgherd={"hang_timeout": 30}), "", boottime)
+    health.reconfigure(config(tmp_path, pgherd={"hang_timeout": 4}))
+    assert (health._disk.limit, health._hang.limit) == (4, 4)
+
+
 async def test_a_sick_disk_is_told(tmp_path: Path) -> None:
     known = config(tmp_path, pgherd={"hang_timeout": 1})
     data = known.postgres.data_dir

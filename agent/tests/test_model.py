@@ -221,8 +221,8 @@ class TestSyncKey:
             ({"leader": "pg2", "sync_standby": "", "quorum": None}, set(), 0),
             ({"leader": "pg2", "sync_standby": "pg1"}, {"pg1"}, 0),
             ({"leader": "pg2", "sync_standby": ",pg1,,"}, {"pg1"}, 0),
-            ({"leader": "pg2", "quorum": -3}, set(), 0),
-            ({"leader": "pg2", "quorum": "x"}, set(), 0),
+            ({"leader": "pg2", "sync_standby": "pg1,pg3", "quorum": -3}, {"pg1", "pg3"}, 2),
+            ({"leader": "pg2", "sync_standby": "pg1,pg3", "quorum": "x"}, {"pg1", "pg3"}, 2),
         ],
     )
     def test_it_is_read(self, raw: dict[str, Any], voters: set[str], quorum: int) -> None:

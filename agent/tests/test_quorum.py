@@ -86,8 +86,8 @@ def after(world: World, target: tuple[Acknowledging, Electing]) -> list[World]:
         for winner in sorted(group):
             setting, electorate = succeed(electing, leader, winner)
             # The winner has all that its group has, so every commit.
-            known = {holder | {winner} for holder in holders} | acknowledged(winner, setting)
-            worlds.append((winner, setting, electorate, False, smallest(known)))
+            all_of_them = {holder | {winner} for holder in holders} | acknowledged(winner, setting)
+            worlds.append((winner, setting, electorate, False, smallest(all_of_them)))
     return worlds
 
 

@@ -436,6 +436,28 @@ class TestRounds:
         await stage.rig.keeper.renew()
         assert await stage.round() == "take_key"
 
+    async def test_a_member_that_has_promised_streams_on(self, stage: Stage) -> None:
+        """The leader goes on, and its commits need somebody who acknowledges them."""
+        await stage.led_by_other()
+        settings = {"ttl": 30, "synchronous_mode": "quorum", **ON}
+        sync = {"leader": "pg2", "sync_standby": "pg1,pg3", "quorum": 1}
+        await stage.put(config=settings, failsafe=MEMBERS, sync=sync)
+        await stage.round()
+        failsafe = stage.loop.failsafe
+        url = "postgres://pg2:5432/postgres"
+        assert failsafe.promise(stage.loop.view, "pg2", url)[0] == 200
+        await stage.rig.etcd.lease_revoke(stage.rig.etcd.keys[f"{BASE}leader"].lease)
+        stage.rig.postgres.calls.clear()
+        assert await stage.round() == "keep_promise"
+        assert stage.calls == []
+        stage.rig.postgres.instance = standby(upstream=None, receiver_status=None)
+        assert await stage.round() == "keep_promise"
+        assert stage.calls == [("follow", "pg2")]
+        stage.rig.clock.now += TTL
+        await stage.rig.keeper.renew()
+        stage.rig.postgres.instance = standby()
+        assert await stage.round() == "stop_receiving"
+
     async def test_a_standby_asks_for_no_promises(self, stage: Stage) -> None:
         await stage.led_by_us()
         await stage.put(config={"ttl": 30, **ON}, failsafe=MEMBERS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from agent.tests.builders import ME, cluster, config, member, view
+from agent.tests.builders import ME, cluster, config, member, sync_key, synchronous, view
 from agent.tests.etcd_processes import free_ports
 from agent.tests.fakes import Rig
 from pgherd.api import Api
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pgherd.config import Config
     from pgherd.etcd import Etcd
+    from pgherd.model import Cluster, SyncKey
 
 
 def drawn(body: dict[str, Any], nodes: dict[str, Any] | None = None) -> str:
@@ -91,6 +92,42 @@ class TestTheTable:
     def test_maintenance_mode_is_shown(self) -> None:
         assert "Maintenance mode" in drawn(body(config={"pause": True}))
         assert "Maintenance mode" not in drawn(body())
+
+    @pytest.mark.parametrize(
+        ("sync", "settings", "said"),
+        [
+            (sync_key("pg2", "pg1,pg3", 1), {}, "waits for the leader and 1 of pg1, pg3."),
+            (sync_key("pg2", "pg1", 0), {"synchronous_mode": "on"}, "the leader and 1 of pg1."),
+            (sync_key("pg2", "", 0), {}, "a commit is on the leader only"),
+            (sync_key("pg2", "", 0), {"synchronous_mode_strict": True}, "Commits wait: no standby"),
+        ],
+    )
+    def test_it_says_where_a_commit_is(
+        self, sync: SyncKey, settings: dict[str, Any], said: str
+    ) -> None:
+        text = drawn(cluster_body(synchronous("pg2", sync, **settings), "demo"))
+        assert said in text
+
+    @pytest.mark.parametrize(
+        "known",
+        [
+            cluster(),
+            synchronous("pg2", None),
+            synchronous("pg2", sync_key(), synchronous_mode="off"),
+        ],
+    )
+    def test_without_synchronous_replication_it_says_nothing_of_it(self, known: Cluster) -> None:
+        assert "ommit" not in drawn(cluster_body(known, "demo"))
+
+    def test_who_acknowledges_is_shown_so(self) -> None:
+        roles = {
+            mode: line(
+                drawn(cluster_body(synchronous("pg2", sync_key(), synchronous_mode=mode), "demo")),
+                "pg1",
+            )[2]
+            for mode in ("on", "quorum")
+        }
+        assert roles == {"on": "Sync Standby", "quorum": "Quorum Standby"}
 
     def test_names_are_not_taken_for_markup(self) -> None:
         assert "[red]pg1" in drawn(body(members=[member("[red]pg1")]))

@@ -59,7 +59,8 @@ class TestALeader:
         assert json.loads(stage.key("sync") or "")["isolated"] is True
         assert stage.sync == (ME, "pg2,pg3", 1)
         assert await stage.round() == "alone"
-        stage.rig.clock.now = NOW + 2
+        stage.rig.clock.now = NOW + 4
+        await stage.rig.keeper.renew()
         assert await stage.rounds() == ["pg2,pg3: 2", "nobody", "None: 0"]
         stage.streamed_by("pg2", "pg3")
         assert await stage.rounds() == ["pg2,pg3: 2", ANY_ONE, "pg2,pg3: 1"]

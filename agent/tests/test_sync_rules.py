@@ -30,6 +30,7 @@ from pgherd.quorum import NOBODY_ACKNOWLEDGES, Electing
 from pgherd.rules.sync import (
     AFTER_PROMOTION_SECONDS,
     ALONE_SECONDS,
+    ANSWER_SECONDS,
     ASK_AFTER_PROMOTION_SECONDS,
     ASK_AFTER_SECONDS,
     change,
@@ -270,7 +271,7 @@ def lonely(
 
 
 # Alone for long enough to ask the others, and to go on without them.
-SHORT, LONG = ASK_AFTER_SECONDS + 0.01, ALONE_SECONDS + 0.01
+SHORT, LONG = ASK_AFTER_SECONDS + 0.01, ANSWER_SECONDS + 0.01
 GONE = (member("pg2", state="stopped"), member("pg3", state="stopped"))
 ASKED = replace(STEADY, isolated=True)
 
@@ -287,7 +288,7 @@ class TestAlone:
 
     def test_when_its_patience_is_over_it_goes_on_alone(self) -> None:
         """In steps: nobody but us may lead, then nobody is waited for."""
-        assert fired(lonely(ALONE_SECONDS - 0.01, sync=ASKED)) == "alone"
+        assert fired(lonely(ANSWER_SECONDS - 0.01, sync=ASKED)) == "alone"
         assert asked(lonely(LONG, sync=ASKED)) == WriteSync(
             replace(ASKED, electing=Electing(frozenset({"pg2", "pg3"}), 2))
         )
@@ -298,6 +299,21 @@ class TestAlone:
         )
         nobody = replace(ASKED, electing=Electing())
         assert fired(lonely(LONG, sync=nobody, names="")) == "lead"
+
+    @pytest.mark.parametrize(
+        ("reach", "waited", "rule"),
+        [
+            (["pg1", "pg3"], ALONE_SECONDS - 0.01, "alone"),
+            (["pg1", "pg3"], ALONE_SECONDS + 0.01, "adjust_sync"),
+            (None, ALONE_SECONDS + 0.01, "alone"),
+        ],
+    )
+    def test_when_all_have_answered_it_need_not_wait_as_long(
+        self, reach: list[str] | None, waited: float, rule: str
+    ) -> None:
+        extra = {"reach": reach, "asked": ASKED.revision} if reach else {}
+        others = [member("pg2", pgherd=extra), member("pg3", pgherd=extra)]
+        assert fired(lonely(waited, sync=ASKED, members=others)) == rule
 
     def test_the_last_of_them_leaves_in_two_steps(self) -> None:
         last = sync_key(ME, "pg2", 0, isolated=True)

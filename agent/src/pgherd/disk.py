@@ -14,7 +14,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
-from pgherd.hang import Silence, pause
+from pgherd.hang import Pace, Silence, pause
 from pgherd.wal import segment_bytes
 
 if TYPE_CHECKING:
@@ -42,16 +42,22 @@ class DiskProbe:
 
     def __init__(self, data_dir: Path, hang_timeout: float, clock: Clock) -> None:
         self._data_dir = data_dir
-        self.limit = hang_timeout
+        self._pace = Pace(hang_timeout)
         self._clock = clock
         self._silence = Silence(clock, pause(hang_timeout) / 4)
         self._known = ""
 
     def look(self) -> str:
         """Return what is wrong with the disks, empty when nothing is; never waits."""
-        if self._silence.seconds(self._clock()) >= self.limit:
-            return f"a write to {self._data_dir} did not end within {self.limit:g} s"
+        limit = self._pace.limit
+        if self._silence.seconds(self._clock()) >= limit:
+            return f"a write to {self._data_dir} did not end within {limit:g} s"
         return self._known
+
+    def retime(self, hang_timeout: float) -> None:
+        """Use another limit; what was owed under the old one is forgiven."""
+        self._pace.change(hang_timeout)
+        self._silence.end()
 
     async def run(self) -> None:
         """Look for ever; what was found last is what `look` returns."""
@@ -64,7 +70,7 @@ class DiskProbe:
             # One at a time: while a thread hangs no other is begun.
             self._known = await self._in_thread()
             self._silence.end()
-            await asyncio.sleep(pause(self.limit))
+            await self._pace.rest()
 
     async def _in_thread(self) -> str:
         loop = asyncio.get_running_loop()

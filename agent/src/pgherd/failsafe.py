@@ -93,6 +93,8 @@ class Failsafe:
         """
         timing = self._config.timing
         name = self._config.name
+        if not cluster.failsafe and not standing:
+            return  # Whom to ask is what etcd has confirmed, and it has not.
         electorates = [each for each in (cluster.failsafe, self._written) if each]
         urls = {member: url for each in electorates for member, url in each.items()}
         others = {each: Member(each, {"api_url": url}) for each, url in urls.items()}
@@ -145,6 +147,7 @@ class Failsafe:
         if self.promised_to(self._clock()) not in (None, name):
             return False
         self._promise_to(name)
+        self._leader = None
         before = self.until
         await self.ask(cluster, standing=True)
         return self.until > before

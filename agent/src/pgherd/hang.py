@@ -8,6 +8,7 @@ connection shows that nobody is there any more (Patroni's issue 1371).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import NotAnsweringError, PostgresError
@@ -63,6 +64,29 @@ class Silence:
         return max(0.0, min(now, self._ran_at + 2 * self._tick) - self._since)
 
 
+class Pace:
+    """When a probe looks again.
+
+    :param limit: seconds after which what has not answered is given up.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._changed = asyncio.Event()
+
+    def change(self, limit: float) -> None:
+        """Have another limit; whoever rests looks at once."""
+        self.limit = limit
+        self._changed.set()
+
+    async def rest(self) -> None:
+        """Wait until it is time to look again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause(self.limit)):
+                await self._changed.wait()
+        self._changed.clear()
+
+
 class HangProbe:
     """Asks the local instance something on a new connection, again and again.
 
@@ -75,12 +99,17 @@ class HangProbe:
 
     def __init__(self, conninfo: str, hang_timeout: float, clock: Clock) -> None:
         self._conninfo = conninfo
-        self.limit = hang_timeout
+        self._pace = Pace(hang_timeout)
         self._silence = Silence(clock, pause(hang_timeout) / 4)
 
     def silent_for(self, now: float) -> float:
         """Return for how many seconds there has been no answer at *now* (boottime seconds)."""
         return self._silence.seconds(now)
+
+    def retime(self, hang_timeout: float) -> None:
+        """Use another limit; what was owed under the old one is forgiven."""
+        self._pace.change(hang_timeout)
+        self._silence.end()
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -92,10 +121,10 @@ class HangProbe:
         while True:
             if await self._answers():
                 self._silence.end()
-            await asyncio.sleep(pause(self.limit))
+            await self._pace.rest()
 
     async def _answers(self) -> bool:
-        connection = Connection(self._conninfo, self.limit)
+        connection = Connection(self._conninfo, self._pace.limit)
         try:
             await connection.query("SELECT 1")
         except NotAnsweringError as error:

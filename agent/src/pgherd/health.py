@@ -28,8 +28,8 @@ class Health:
 
     def reconfigure(self, config: Config) -> None:
         """Use the limit of a configuration read anew."""
-        limit = config.timing.hang_timeout
-        self._disk.limit = self._hang.limit = limit
+        self._disk.retime(config.timing.hang_timeout)
+        self._hang.retime(config.timing.hang_timeout)
 
     async def run(self) -> None:
         """Look until cancelled."""

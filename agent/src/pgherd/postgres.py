@@ -78,6 +78,10 @@ class Postgres:
         self._connection = Connection(self.local_conninfo(), QUERY_SECONDS)
 
     @property
+    def config(self) -> Config:
+        return self._config
+
+    @property
     def data_dir(self) -> Path:
         return self._config.postgres.data_dir
 
@@ -390,8 +394,7 @@ class Postgres:
     async def promote(self, names: str, within: float) -> None:
         """Promote the running standby and wait until it accepts writes.
 
-        :param names: whose acknowledgement commits wait for, from the first one on.
-        :param within: seconds.
+        :param names: whose acknowledgement commits wait for; :param within: seconds.
         :raises PostgresError: it was refused or does not happen in time.
         """
         await self.set_sync_names(names)

@@ -48,7 +48,7 @@ class Salvage:
         self._postgres = postgres
         self._data_dir = postgres.data_dir
         self._programs = postgres.programs
-        config = postgres._config
+        config = postgres.config
         self._attic = Attic(self._data_dir, config.postgres.keep_diverged, config.name)
 
     # Judging

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# A leader without any standby asks those that live whom they reach, and waits for the answers
-# before it goes on alone: not so long that clients notice much. Seconds.
+# A leader without any standby asks those that live whom they reach, and goes on alone when they
+# have answered and nobody is back: not so long that clients notice much. Seconds.
 ASK_AFTER_SECONDS: Final = 0.2
 ALONE_SECONDS: Final = 0.8
+# Where packets vanish an answer takes a while: they wait for one another first. Seconds.
+ANSWER_SECONDS: Final = 2.5
 # After a promotion the others need a moment to find the new leader. Seconds.
 ASK_AFTER_PROMOTION_SECONDS: Final = 1.5
 AFTER_PROMOTION_SECONDS: Final = 3.0
@@ -64,14 +66,14 @@ def _chosen(view: View) -> frozenset[str]:
     return frozenset(member.name for member, _ in ranked[:count])
 
 
-def _awaited(view: View) -> bool:
-    """Tell whether a member lives that could acknowledge again in a moment."""
+def _awaited(view: View) -> list[Member]:
+    """Return the members that live and could acknowledge again in a moment."""
     members = view.cluster.members if view.cluster else {}
-    return any(
-        member.state in ("running", "starting") and not member.tags.nosync
+    return [
+        member
         for name, member in members.items()
-        if name != view.me
-    )
+        if name != view.me and member.state in ("running", "starting") and not member.tags.nosync
+    ]
 
 
 def _is_alone(view: View) -> bool:
@@ -80,9 +82,14 @@ def _is_alone(view: View) -> bool:
 
 def _waits_for_others(view: View) -> bool:
     """Tell whether a leader that is alone still holds its breath."""
-    if view.alone_since is None or not _awaited(view):
+    awaited = _awaited(view)
+    if view.alone_since is None or not awaited:
         return False
-    limit = AFTER_PROMOTION_SECONDS if _has_just_promoted(view) else ALONE_SECONDS
+    asked = view.sync.revision if view.sync is not None and view.sync.isolated else None
+    answered = all(member.ours.get("asked") == asked for member in awaited)
+    limit = ALONE_SECONDS if asked is not None and answered else ANSWER_SECONDS
+    if _has_just_promoted(view):
+        limit = AFTER_PROMOTION_SECONDS
     return view.now - view.alone_since < limit
 
 
@@ -139,7 +146,7 @@ def _asks(view: View) -> bool:
         return False
     patience = ASK_AFTER_PROMOTION_SECONDS if _has_just_promoted(view) else ASK_AFTER_SECONDS
     waited = view.now - view.alone_since >= patience
-    return _leads(view) and _is_alone(view) and waited and _awaited(view)
+    return _leads(view) and _is_alone(view) and waited and bool(_awaited(view))
 
 
 def other_side(view: View) -> frozenset[str]:

@@ -176,6 +176,8 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
     stage = Stage(lab, cluster, primary, probe, fault.seconds)
     try:
         stage.await_commits()
+        if (leader := stage.await_healthy()) != primary:
+            raise FaultError(f"{leader} took over from {primary} before anything was broken")
         fault.act(stage)
         stage.await_healthy()
         stage.await_commits()

@@ -43,7 +43,7 @@ async def test_a_new_limit_counts_at_once(tmp_path: Path) -> None:
     """Else a shorter one would be over before the next look."""
     health = Health(config(tmp_path, pgherd={"hang_timeout": 30}), "", boottime)
     health.reconfigure(config(tmp_path, pgherd={"hang_timeout": 4}))
-    assert (health._disk.limit, health._hang.limit) == (4, 4)
+    assert (health._disk._pace.limit, health._hang._pace.limit) == (4, 4)
 
 
 async def test_a_sick_disk_is_told(tmp_path: Path) -> None:

@@ -435,9 +435,10 @@ class TestCutOff:
         assert fired(seen) == "hand_over_cut_off"
 
     def test_two_sides_that_do_not_reach_each_other_are_not_one(self) -> None:
-        sync = sync_key(ME, "pg2,pg3,pg4,pg5", 2, isolated=True)
+        sync = sync_key(ME, "pg2,pg3,pg4,pg5", 3, isolated=True)
         apart = [answer("pg4", "pg5"), answer("pg5", "pg4")]
-        seen = lonely(SHORT, sync=sync, members=[*MUTUAL, *apart])
+        names = 'ANY 1 ("pg2","pg3","pg4","pg5")'
+        seen = lonely(SHORT, sync=sync, names=names, members=[*MUTUAL, *apart])
         assert len(other_side(seen)) == 2
         assert fired(seen) == "alone"
 

@@ -200,9 +200,7 @@ class Loop:
             lease=self.effects.keeper.lease,
             peers=peers,
             operation=operation,
-            diverged=await self.descent.judge(
-                cluster, instance, self.config.name, 2 * self.config.timing.peer_timeout
-            ),
+            diverged=await self._judge(cluster, instance) if reach is None else None,
             stopping=self.stopping,
             silent_seconds=self.effects.health.silent_seconds(),
             hang_timeout=self.config.timing.hang_timeout,
@@ -217,6 +215,10 @@ class Loop:
         view = self.tracker.complete(replace(view, terms=self.descent.terms))
         self._set_guard(view)
         return view
+
+    async def _judge(self, cluster: Cluster | None, instance: Instance) -> bool | None:
+        within = 2 * self.config.timing.peer_timeout
+        return await self.descent.judge(cluster, instance, self.config.name, within)
 
     async def _ask_peers(
         self, cluster: Cluster | None, instance: Instance, *, answers: bool
@@ -272,26 +274,31 @@ class Loop:
 
     def _set_guard(self, view: View) -> None:
         becomes = view.operation in ("promote", "start primary", "bootstrap")
-        if (view.instance.may_write or becomes) and not view.settings.pause:
-            # Without the key on our lease the deadline of the last one stands.
-            self._guarding = view.holds_key or becomes
-            if self._guarding and view.lease is not None:
-                self._extend_guard(view.lease.valid_until)
-            if view.leads_by_promise:
-                self._extend_guard(view.failsafe_until)
-        else:
+        if view.settings.pause or not (view.instance.may_write or becomes):
             self.effects.guard.disarm()
             self._guarding = False
+            return
+        # Without the key on our lease the deadline of the last one stands.
+        self._guarding = view.holds_key or becomes
+        if self._guarding and view.lease is not None:
+            self._arm_guard(view.lease.valid_until)
+        elif view.leads_by_promise:
+            self._arm_guard(view.failsafe_until)
 
     def _extend_guard(self, deadline: float) -> None:
-        # The loop gets the first go at the deadline: it stops PostgreSQL, the guard kills it.
         if self._guarding:
-            self.effects.guard.arm(deadline + self.config.timing.margin / 2)
+            self._arm_guard(deadline)
 
     def _extend_promise(self, deadline: float) -> None:
         if self.view.leads_by_promise or self._guarding:
-            self.effects.guard.arm(deadline + self.config.timing.margin / 2)
+            self._arm_guard(deadline)
         self.wake.set()
+
+    def _arm_guard(self, deadline: float) -> None:
+        """Have PostgreSQL killed at *deadline*, or when the last promise ends, if that is later."""
+        until = max(deadline, self.failsafe.until)
+        # The loop gets the first go at the deadline: it stops PostgreSQL, the guard kills it.
+        self.effects.guard.arm(until + self.config.timing.margin / 2)
 
     # Acting
 

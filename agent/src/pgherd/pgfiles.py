@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from pgherd.config import Config, PostgresConfig
     from pgherd.model import Control
+
+log = logging.getLogger(__name__)
 
 HEADER: Final = "# Written by pgherd; changes made here are overwritten.\n"
 
@@ -64,6 +67,26 @@ def write_atomically(path: Path, content: str, mode: int = 0o600) -> bool:
         os.fsync(file.fileno())
     temporary.rename(path)
     return True
+
+
+def take_back(auto_conf: Path) -> bool:
+    """Take what the agent decides out of *auto_conf*, which PostgreSQL reads last.
+
+    ALTER SYSTEM and `pg_basebackup -R` write there, and copies of the data directory carry it on.
+
+    :return: whether anything was taken out.
+    """
+    try:
+        lines = auto_conf.read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError:
+        return False
+    names = {line: line.partition("=")[0].strip().lower() for line in lines}
+    foreign = [line for line in lines if names[line] in MANAGED_PARAMETERS]
+    for line in foreign:
+        # Without the value: it may be a password.
+        log.warning("%s is set by the agent: taken out of %s", names[line], auto_conf)
+    kept = [line for line in lines if line not in foreign]
+    return bool(foreign) and write_atomically(auto_conf, "".join(kept))
 
 
 def slot_name(member: str) -> str:
@@ -161,7 +184,8 @@ class Files:
         hba = HEADER + "".join(f"{line}\n" for line in postgres.pg_hba)
         changed |= write_atomically(data_dir / "pg_hba.conf", hba)
         ident = HEADER + "".join(f"{line}\n" for line in postgres.pg_ident)
-        return write_atomically(data_dir / "pg_ident.conf", ident) or changed
+        changed |= write_atomically(data_dir / "pg_ident.conf", ident)
+        return take_back(data_dir / "postgresql.auto.conf") or changed
 
     def parameters(self, dynamic: Mapping[str, Any], control: Control | None) -> dict[str, Any]:
         """Return the settings in force: computed < dynamic < given on this host < ours."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class _Setting:
     """How far `synchronous_standby_names` has come since it was first seen in force."""
 
+    server: str | None
     timeline: int | None
     names: str
     was_idle: bool = False
@@ -40,7 +41,7 @@ class Tracker:
         self._starting_since: float | None = None
         self._promoted_at: float | None = None
         self._alone_since: float | None = None
-        self._setting = _Setting(None, "")
+        self._setting = _Setting(None, None, "")
         self._behind: dict[str, tuple[int, float]] = {}
 
     def look(
@@ -117,10 +118,12 @@ class Tracker:
         (SyncRepUpdateSyncStandbysDefined in PostgreSQL's syncrep.c).
         """
         setting = self._setting
-        seen = (setting.timeline, setting.names) == (instance.timeline, instance.sync_names)
-        if not instance.is_primary or not seen:
-            timeline = instance.timeline if instance.is_primary else None
-            self._setting = _Setting(timeline, instance.sync_names)
+        now = (instance.started_at, instance.timeline, instance.sync_names)
+        if not instance.is_primary:
+            self._setting = _Setting(None, None, "")
+            return False
+        if (setting.server, setting.timeline, setting.names) != now:
+            self._setting = _Setting(*now)
             return False
         if setting.position is None:
             if setting.was_idle:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgherd.actions import Action, Demote, Lead, ReleaseKey, SetSyncNames, WriteSync
 from pgherd.model import Member, SyncKey, View
-from pgherd.quorum import NOBODY, Acknowledging, Electing, format_names, next_step
+from pgherd.quorum import NOBODY, Acknowledging, Electing, format_names, holds, next_step
 from pgherd.rules.rule import Rule
 
 if TYPE_CHECKING:
@@ -122,6 +122,9 @@ def change(view: View) -> Action | None:
     if sync is None or sync.leader != view.me:
         # Of nobody else is it known that it has every commit.
         return WriteSync(SyncKey(view.me))
+    if not holds(sync.electing, have):
+        # Somebody else has changed the names. Electing nobody but us is always safe.
+        return WriteSync(replace(sync, electing=Electing()))
     any_of_them = mode == "quorum"
     want = _target(view, sync)
     step = next_step((have, sync.electing), want, settled=view.settled)

@@ -124,6 +124,9 @@ class TestElection:
         """R9."""
         assert fired(unlocked(peers=peers(answer))) == rule
 
+    def test_an_equal_that_cannot_lead_is_not_waited_for(self) -> None:
+        assert fired(unlocked(peers=peers(peer("pg0", can_lead=False)))) == "take_key"
+
     def test_the_preferred_one_of_two_equals_has_no_veto(self) -> None:
         seen = unlocked(peers=peers(peer("pg0")), unlocked_since=NOW - 1.99)
         assert fired(seen) == "peer_is_preferred"
@@ -292,6 +295,13 @@ class TestTheWinner:
     ) -> None:
         led = synchronous(ME, sync, synchronous_mode_strict=strict)
         assert leading_names(view(standby(), cluster=led)) == names
+
+    @pytest.mark.parametrize("sync", [None, sync_key("pg2", "pg1,pg3", 0)])
+    def test_a_crashed_primary_hands_over_only_to_those_it_has_named_itself(
+        self, sync: SyncKey | None
+    ) -> None:
+        seen = view(stopped("in production"), cluster=synchronous(ME, sync))
+        assert fired(seen) == "restart_crashed_primary"
 
     def test_a_crashed_primary_starts_again_with_names_that_fit(self) -> None:
         """pg2 alone is not enough for a quorum of one, so nobody else could take over."""

@@ -99,6 +99,7 @@ class TestALeaderAsks:
             (("pg1",), set(), True),
             (("pg2", "pg3"), {"pg2"}, True),
             (("pg2", "pg3"), set(), False),
+            ((), set(), False),
         ],
     )
     async def test_a_majority_of_the_members_counting_itself_is_enough(
@@ -295,6 +296,12 @@ class TestACandidate:
         assert not await world.failsafe.stand(led(None))
         assert world.peers.requests == []
         assert world.promised == "pg2"
+
+    async def test_before_a_leader_has_written_the_members_down_there_is_nobody_to_ask(
+        self, world: World
+    ) -> None:
+        """Nor does a leader lead by promise then."""
+        assert await world.failsafe.stand(led(None, failsafe={}))
 
     async def test_one_just_restarted_waits(self, world: World) -> None:
         world.peers.promises = {"pg2", "pg3"}

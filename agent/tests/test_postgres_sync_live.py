@@ -200,6 +200,17 @@ class TestVotes:
             await second.catches_up((await first.postgres.observe()).position)
             assert await second.words() == ["one", "two"]
 
+    async def test_one_that_was_copied_by_hand_votes_too(self) -> None:
+        """`pg_basebackup -R` writes where to stream from into a file that is read after ours."""
+        async with nodes(2) as [first, second]:
+            await first.create()
+            await second.copy(first)
+            auto = second.postgres.data_dir / "postgresql.auto.conf"
+            port = first.config.postgres.port
+            auto.write_text(f"primary_conninfo = 'host=127.0.0.1 port={port} user=replicator'\n")
+            await second.postgres.stop_receiving(WITHIN)
+            assert (await second.postgres.observe()).upstream is None
+
     async def test_one_that_receives_nothing_is_done_at_once(self) -> None:
         async with nodes(2) as [first, second]:
             await first.create()
@@ -245,16 +256,16 @@ class TestPromotion:
             )
             assert seen.replication[0]["application_name"] == "pg1"
 
-    async def test_it_is_refused_when_the_names_do_not_come_into_force(self) -> None:
-        """Something that is read after our file may have others."""
+    async def test_what_an_operator_altered_is_not_in_its_way(self) -> None:
+        """ALTER SYSTEM writes into a file that is read after ours and copied to everybody."""
         async with nodes(2) as [first, second]:
             await first.create()
+            await first.postgres.query("ALTER SYSTEM SET synchronous_standby_names = ''")
+            await first.postgres.query("ALTER SYSTEM SET work_mem = '7MB'")
             await second.copy(first)
-            auto = second.postgres.data_dir / "postgresql.auto.conf"
-            auto.write_text("synchronous_standby_names = ''\n")
-            with pytest.raises(NotAnsweringError, match="did not come into force"):
-                await second.postgres.promote(PG2, 0.5)
-            assert (await second.postgres.observe()).is_standby
+            await second.postgres.promote(PG2, WITHIN)
+            assert (await second.postgres.observe()).sync_names == PG2
+            assert await has_setting(second, "work_mem", "7MB")
 
 
 async def insert_as_soon_as_possible(session: psycopg.AsyncConnection[Any]) -> None:

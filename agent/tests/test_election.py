@@ -288,6 +288,7 @@ class TestTheWinner:
             (False, sync_key(ME, "", 0), ""),
             (True, sync_key(ME, "", 0), NOBODY_ACKNOWLEDGES),
             (False, sync_key(ME, "pg2", 1), ""),
+            (True, sync_key(ME, "pg2", 0), 'ANY 1 ("pg2")'),
         ],
     )
     def test_with_nobody_to_wait_for_strict_mode_waits_for_somebody(

@@ -403,6 +403,11 @@ class TestRounds:
         assert await leading.round() == "lead"
         assert ("stop_now",) not in leading.calls
 
+        # From then on it is the lease again that the guard goes by.
+        leading.rig.clock.now = NOW + 9
+        await leading.rig.keeper.renew()
+        assert leading.rig.guard.deadline == NOW + 9 + TTL - MARGIN + MARGIN / 2
+
     async def test_another_leader_ends_the_lead_whatever_was_promised(self, leading: Stage) -> None:
         await leading.round()
         leading.rig.etcd.is_down = True

@@ -231,6 +231,20 @@ class TestStarts:
         assert tracked.see(stopped()).start_failures == 1
         assert tracked.see(stopped()).start_failures == 1
 
+    def test_one_that_takes_long_has_not_failed(self, tracked: Tracked) -> None:
+        for _ in range(3):
+            assert tracked.see(starting()).start_failures == 0
+
+    def test_who_led_before_us_is_known_from_etcd_after_a_restart(self, tracked: Tracked) -> None:
+        ours = cluster(ME, history=((1, 5, "", "2026", ME),), sync=sync_key(ME, "pg2"))
+        tracked.see(standby(), ours)
+        assert tracked.tracker.former_leader is None
+        tracked.see(standby(), synchronous(None, sync_key("pg2")))
+        assert tracked.tracker.former_leader is not None
+        assert tracked.tracker.former_leader.name == "pg2"
+        tracked.see(standby(), synchronous(None, sync_key("pg3")))
+        assert tracked.tracker.former_leader.name == "pg2"
+
     def test_one_under_way_is_counted_from_its_first_view(self, tracked: Tracked) -> None:
         first = tracked.see(starting())
         assert tracked.see(starting()).starting_since == first.now

@@ -235,15 +235,21 @@ class TestStarts:
         for _ in range(3):
             assert tracked.see(starting()).start_failures == 0
 
-    def test_who_led_before_us_is_known_from_etcd_after_a_restart(self, tracked: Tracked) -> None:
-        ours = cluster(ME, history=((1, 5, "", "2026", ME),), sync=sync_key(ME, "pg2"))
-        tracked.see(standby(), ours)
-        assert tracked.tracker.former_leader is None
-        tracked.see(standby(), synchronous(None, sync_key("pg2")))
-        assert tracked.tracker.former_leader is not None
-        assert tracked.tracker.former_leader.name == "pg2"
-        tracked.see(standby(), synchronous(None, sync_key("pg3")))
-        assert tracked.tracker.former_leader.name == "pg2"
+    @pytest.mark.parametrize(
+        ("known", "former"),
+        [
+            (cluster(ME, history=((1, 5, "", "2026", ME),), sync=sync_key(ME, "pg2")), None),
+            (cluster(None, history=((1, 5, ""),)), None),
+            (cluster(None, history=((1, 5, "", "2026", "pg3"),)), "pg3"),
+            (synchronous(None, sync_key("pg2")), "pg2"),
+        ],
+    )
+    def test_who_led_before_us_is_known_from_etcd_after_a_restart(
+        self, tracked: Tracked, known: Cluster, former: str | None
+    ) -> None:
+        tracked.see(standby(), known)
+        found = tracked.tracker.former_leader
+        assert (found.name if found else None) == former
 
     def test_one_under_way_is_counted_from_its_first_view(self, tracked: Tracked) -> None:
         first = tracked.see(starting())

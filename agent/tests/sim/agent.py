@@ -120,7 +120,8 @@ class AgentProcess:
             wake.set,
         )
         postgres = SimPostgres(host.server, config, self._wake)
-        self.guard = InProcessGuard(host.clock, postgres.kill)
+        self.guard = InProcessGuard(host.clock, self._kill)
+        self._postgres = postgres
         effects = Effects(
             store=Store(self.etcd, config.namespace, config.scope, config.name),
             keeper=self.keeper,
@@ -138,6 +139,10 @@ class AgentProcess:
         if host.world.is_traced:
             self.logic._note = self._trace  # type: ignore[method-assign]
         self.loop.call_soon(self._begin)
+
+    def _kill(self) -> None:
+        if not self.host.guard.is_blind:
+            self._postgres.kill()
 
     def _wake(self) -> None:
         self.loop.call_soon(self.wake.set)

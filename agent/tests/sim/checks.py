@@ -22,11 +22,13 @@ class Checks:
     """Watches the servers and etcd.
 
     :param is_sync: acknowledged writes may never be lost.
+    :param two_primaries: two servers may take writes, as long as one acknowledges none.
     """
 
-    def __init__(self, world: World, *, is_sync: bool) -> None:
+    def __init__(self, world: World, *, is_sync: bool, two_primaries: bool = False) -> None:
         self._world = world
         self._is_sync = is_sync
+        self._two_primaries = two_primaries
         self.servers: dict[str, Server] = {}
         self.acknowledged_writes = 0
         self.last: Record | None = None
@@ -55,7 +57,8 @@ class Checks:
         self.primaries.append(server.name)
         for other in self.servers.values():
             # A paused host does nothing; its guard has the first word when it goes on.
-            if other is not server and other.is_writable and not other.is_suspended:
+            takes_writes = other.is_writable and not other.is_suspended
+            if other is not server and takes_writes and not self._two_primaries:
                 self._world.violate(
                     "one_primary", f"{server.name} accepts writes while {other.name} still does"
                 )

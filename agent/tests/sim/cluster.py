@@ -48,7 +48,11 @@ TIMINGS: Final[dict[int, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that the seed decides beforehand."""
+    """Everything that the seed decides beforehand.
+
+    :param guarded: whether anybody kills at the deadline.
+    :param two_primaries: whether two may take writes at a time, as long as one acknowledges none.
+    """
 
     seed: int
     members: int
@@ -61,11 +65,17 @@ class Plan:
     tags: tuple[dict[str, Any], ...]
     window: float
     faults: tuple[faults.Fault, ...]
+    guarded: bool = True
+    two_primaries: bool = False
 
     @classmethod
-    def of(cls, seed: int, **changes: Any) -> Plan:
-        """Make the plan of *seed*, with *changes*."""
+    def of(cls, seed: int, kinds: tuple[str, ...] | None = None, **changes: Any) -> Plan:
+        """Make the plan of *seed*, with *changes*.
+
+        :param kinds: the only faults there shall be.
+        """
         dice = Random(f"{seed}/plan")
+        guarded = dice.random() < 0.9
         members = dice.choices((2, 3, 5), (1, 8, 1))[0]
         window = dice.uniform(10, 35)
         plan = cls(
@@ -77,10 +87,15 @@ class Plan:
             node_count=dice.choices((1, 2), (4, 1))[0],
             failsafe=dice.random() < 0.3,
             rates=tuple(1 + dice.uniform(-0.001, 0.001) for _ in range(members)),
-            tags=(dice.choices(TAGS, (12, 1, 1, 1, 1))[0], *[{}] * (members - 1)),
+            tags=(
+                dice.choices(TAGS, (12, 1, 1, 1, 1))[0] if members > 2 else {},
+                *[{}] * (members - 1),
+            ),
             window=window,
-            faults=faults.plan(dice, members, window),
+            faults=faults.plan(dice, members, window, kinds),
         )
+        if not guarded and plan.is_sync:
+            plan = replace(plan, guarded=False, two_primaries=True)
         return replace(plan, **changes)
 
     @property
@@ -91,6 +106,7 @@ class Plan:
         strict = ", strict" if self.strict else ""
         failsafe = ", failsafe" if self.failsafe else ""
         rule = f"{self.mode} with {self.node_count}{strict}{failsafe}"
+        rule += "" if self.guarded else ", unguarded"
         tags = f", tags {self.tags}" if any(self.tags) else ""
         return f"{self.members} members, ttl {self.ttl}, {rule}{tags}"
 
@@ -135,7 +151,7 @@ class Cluster:
         self.plan = plan
         self.world = World(f"{plan.seed}/noise", trace=trace)
         self.net = Network(self.world)
-        self.checks = Checks(self.world, is_sync=plan.is_sync)
+        self.checks = Checks(self.world, is_sync=plan.is_sync, two_primaries=plan.two_primaries)
         names = [f"pg{number}" for number in range(1, plan.members + 1)]
         etcd_hosts = names[:3] if plan.members > 2 else [*names, "etcd3"]
         self.net_hosts = sorted({*names, *etcd_hosts})
@@ -157,6 +173,7 @@ class Cluster:
         for host in self.hosts.values():
             host.hosts = self.hosts
             host.server.peers = servers
+            host.guard.is_blind = not plan.guarded
         self.net.on_change(self._watch_streams)
         self._write = 0
         self._quiet_since: float | None = None
@@ -202,14 +219,14 @@ class Cluster:
                 host.server.write(self._write)
         self.world.after(0.06 + 0.12 * self.world.noise.random(), self._write_everywhere)
 
+    def leader_name(self) -> str:
+        """Return who has the leader key, the first member when nobody has."""
+        holder = self.etcd.keys.values.get("/service/demo/leader")
+        return holder.value if holder is not None else min(self.hosts)
+
     def _strike(self, fault: faults.Fault) -> None:
         """Let a fault happen, and have it healed in time."""
-        names = sorted(self.hosts)
-        holder = self.etcd.keys.values.get("/service/demo/leader")
-        if fault.target is not None:
-            name = names[fault.target]
-        else:
-            name = holder.value if holder is not None else names[0]
+        name = self.leader_name() if fault.target is None else sorted(self.hosts)[fault.target]
         undo = faults.BY_NAME[fault.kind](self, self.hosts[name], fault)
         self.world.after(fault.lasts, undo)
 

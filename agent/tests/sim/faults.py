@@ -146,6 +146,21 @@ def cut(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     return undo
 
 
+def cut_standby(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Cut WAL, one way or both, between the leader and one standby: it falls behind."""
+    leader = cluster.leader_name()
+    others = [name for name in sorted(cluster.hosts) if name != leader]
+    other = others[int(fault.choice * 1000) % len(others)]
+    ways = [(leader, other, "wal"), (other, leader, "wal")][: 1 + int(fault.choice * 10_000) % 2]
+    host.note(f"WAL is cut between {leader} and {other}")
+    cluster.net.cut(ways)
+
+    def undo() -> None:
+        cluster.net.heal(ways)
+
+    return undo
+
+
 def split(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     """Cut every connection of PostgreSQL, of the API or of both; etcd is reached by all."""
     channels = (("wal",), ("wal", "api"))[int(fault.choice * 100) % 2]
@@ -276,6 +291,7 @@ FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], .
     (pause_host, 5, 20),
     (power_cycle, 1, 10),
     (cut, 14, 20),
+    (cut_standby, 6, 10),
     (split, 3, 15),
     (trouble_etcd, 9, 15),
     (bad_network, 5, 10),
@@ -288,14 +304,31 @@ FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], .
 BY_NAME: Final = {call.__name__: call for call, _, _ in FAULTS}
 
 
-def plan(dice: Random, members: int, window: float) -> tuple[Fault, ...]:
-    """Make a plan of faults within *window* seconds; some follow closely upon another."""
+# What a plan is about: the faults there shall be, how many, and how soon they follow each other.
+# Elections among unequal standbys, leases, transitions of the sync key, and leads handed over.
+ELECTIONS: Final = ("cut_standby", "lose_host", "pause_host", "cut", "slow_disk", "freeze_agent")
+LEASES: Final = ("freeze_agent", "cut", "trouble_etcd", "bad_network", "pause_host", "kill_agent")
+TRANSITIONS: Final = ("cut_standby", "reconfigure", "split", "lose_host", "crash_postgres", "cut")
+HANDOVERS: Final = ("crash_postgres", "cut_standby", "trouble_etcd", "freeze_agent", "bad_network")
+STYLES: Final = ((), (), ELECTIONS, LEASES, TRANSITIONS, HANDOVERS)
+
+
+def plan(
+    dice: Random, members: int, window: float, kinds: tuple[str, ...] | None = None
+) -> tuple[Fault, ...]:
+    """Make a plan of faults within *window* seconds; some follow closely upon another.
+
+    :param kinds: the only faults there shall be.
+    """
     faults: list[Fault] = []
-    weights = [weight for _, weight, _ in FAULTS]
+    style = dice.choice(STYLES)
+    kinds = style if kinds is None else kinds
+    choice = [row for row in FAULTS if not kinds or row[0].__name__ in kinds]
+    weights = [weight for _, weight, _ in choice]
     at = 0.0
-    for _ in range(dice.choice((2, 3, 4, 5, 6))):
-        call, _, longest = dice.choices(FAULTS, weights)[0]
-        at = at + dice.uniform(0, 3) if faults and dice.random() < 0.5 else dice.uniform(0, window)
+    for _ in range(dice.choice((2, 3, 4, 5, 6) if not style else (4, 6, 8, 10))):
+        call, _, longest = dice.choices(choice, weights)[0]
+        at = at + dice.uniform(0, 2) if faults and dice.random() < 0.6 else dice.uniform(0, window)
         at = min(at, window)
         lasts = min(dice.choice((1.0, 4.0, 12.0)) * dice.uniform(0.1, 1.7), longest)
         target = None if dice.random() < 0.6 else dice.randrange(members)

@@ -50,6 +50,7 @@ class SimGuard:
         self._host = host
         self.deadline: float | None = None
         self.is_up = True
+        self.is_blind = False
 
     def arm(self, deadline: float) -> None:
         """PostgreSQL may be a primary until *deadline* on the host's clock."""
@@ -68,8 +69,10 @@ class SimGuard:
     def look(self, deadline: float | None = None) -> None:
         """Kill if the deadline has passed; *deadline* says which one this look is for."""
         stale = deadline is not None and deadline != self.deadline
-        if self.deadline is None or stale or not self.is_up or self._host.is_paused:
+        waits = self.deadline is None or stale
+        if self.is_blind or waits or not self.is_up or self._host.is_paused:
             return
+        assert self.deadline is not None
         if self._host.clock() + ROUNDING >= self.deadline:
             self.deadline = None
             self._host.server.end("killed by the guard: the lease has run out")
@@ -79,7 +82,7 @@ class SimGuard:
         if self.is_up:
             self.is_up = False
             self._host.world.note(self._host.name, "guard is killed")
-            self._host.world.after(0.1 + 0.5 * self._host.world.noise.random(), self._start)
+            self._host.world.after(0.1 + 0.04 * self._host.world.noise.random(), self._start)
 
     def _start(self) -> None:
         self.is_up = True

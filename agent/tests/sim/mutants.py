@@ -157,9 +157,12 @@ def _never_diverged() -> tuple[Patch, ...]:
     async def diverged(*arguments: Any) -> None:
         return None
 
+    async def not_diverged(*arguments: Any) -> bool:
+        return False
+
     return (
         patch("pgherd.rejoin.diverged", diverged),
-        patch("pgherd.loop.is_diverged", diverged),
+        patch("pgherd.descent.Descent.judge", not_diverged),
     )
 
 

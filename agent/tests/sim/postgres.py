@@ -231,6 +231,11 @@ class SimPostgres(Postgres):
     def local_history(self, timeline: int) -> tuple[Branch, ...]:
         return self.server.data.branches if self.server.data is not None else ()
 
+    async def reserve_timeline(self, ours: int, wanted: int) -> None:
+        """What PostgreSQL finds in pg_wal when it is promoted."""
+        if self.server.data is not None:
+            self.server.data.newest = max(self.server.data.newest, wanted - 1)
+
     async def leader_history(self, leader: Member, within: float) -> tuple[int, tuple[Branch, ...]]:
         server = self.server
         upstream = server.peers.get(leader.host)
@@ -261,6 +266,9 @@ class SimPostgres(Postgres):
     def _may_start(self) -> None:
         if self.server.data is None or self.postmaster() is not None:
             raise CommandError("pg_ctl", 1, "no data directory, or another server is running")
+
+    def kill(self) -> None:
+        self.server.signal(signal.SIGKILL)
 
     # Roles
 

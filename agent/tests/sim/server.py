@@ -180,6 +180,7 @@ class Server:
         assert self.process is Process.STOPPED, f"{self.name} runs already"
         as_primary = not data.is_standby
         self.process = Process.STARTING
+        self.is_suspended = self.is_refusing = False
         self.in_recovery = True
         self.pid += 1
         self.upstream, self.names_shown = data.upstream, data.names

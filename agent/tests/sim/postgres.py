@@ -7,6 +7,7 @@ What stands below it is replaced: files, signals, statements and programs.
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.tests.sim.programs import SimPrograms, copy_of
@@ -19,7 +20,6 @@ from pgherd.postgres import QUERY_SECONDS, Postgres
 from pgherd.postmaster import Cage
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 

@@ -106,7 +106,7 @@ def sync_key(
 ) -> SyncKey:
     """Return the key `/sync` as *leader* wrote it; *voters* are separated by commas."""
     names = frozenset(name for name in voters.split(",") if name)
-    return SyncKey(leader, Electing(names, quorum), **{"revision": 8, **changes})
+    return SyncKey(leader, Electing(names, quorum), **{"revision": 8, "timeline": 1, **changes})
 
 
 def member(name: str, **data: Any) -> Member:

@@ -205,6 +205,10 @@ class ScriptedPostgres(Postgres):
     async def follow(self, leader: Member) -> None:
         self._note("follow", leader.name)
 
+    async def reserve_timeline(self, ours: int, wanted: int) -> None:
+        if wanted > ours + 1:
+            self._note("reserve_timeline", str(wanted))
+
     async def promote(self, names: str, within: float) -> None:
         self._note("promote", *([names] if names else []))
 

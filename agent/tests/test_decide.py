@@ -142,7 +142,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     ),
     "adjust_sync": (
         view(primary(replication=(row("pg2"), row("pg3"))), cluster=synchronous(ME)),
-        (WriteSync(SyncKey(ME)), Lead()),
+        (WriteSync(SyncKey(ME, timeline=1)), Lead()),
     ),
     "alone": (
         view(primary(sync_names=ANY_ONE), cluster=LED_BY_US, alone_since=NOW - 0.1),
@@ -169,6 +169,10 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         (ReleaseKey(),),
     ),
     "promote": (view(standby(), cluster=cluster(ME)), (Promote(),)),
+    "reserve_timeline": (
+        view(standby(), cluster=synchronous(ME, sync_key(ME, "pg2,pg3"))),
+        (WriteSync(sync_key(ME, "pg2,pg3", timeline=2)),),
+    ),
     "rejoin_diverged": (view(diverged=True), (Rejoin(PG2),)),
     "compare_first": (view(standby(upstream="pg3:5432"), diverged=None), ()),
     "follow": (view(standby(upstream="pg3:5432")), (Follow(PG2),)),

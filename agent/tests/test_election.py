@@ -37,7 +37,7 @@ from pgherd.actions import (
 from pgherd.decide import decide
 from pgherd.model import SyncKey
 from pgherd.quorum import NOBODY_ACKNOWLEDGES, Acknowledging, Electing, holds, parse_names
-from pgherd.rules.successors import leading_names
+from pgherd.rules.successors import leading_names, succession
 from pgherd.settings import Tags
 
 if TYPE_CHECKING:
@@ -260,12 +260,12 @@ class TestTheWinner:
     ) -> None:
         answers = [peer("pg2"), peer("pg3"), peer("pg4")]
         seen = electing(*answers, sync=sync_key("pg2", voters, quorum))
-        expected = replace(sync_key(ME, after, quorum_after), revision=0)
+        expected = replace(sync_key(ME, after, quorum_after), revision=0, timeline=2)
         assert decide(seen).actions == (TakeKey(expected),)
 
     def test_the_former_leader_that_wins_itself_changes_nothing(self) -> None:
         seen = electing(peer("pg3"), sync=sync_key(ME, "pg2,pg3"))
-        expected = replace(sync_key(ME, "pg2,pg3"), revision=0)
+        expected = replace(sync_key(ME, "pg2,pg3"), revision=0, timeline=2)
         assert decide(seen).actions == (TakeKey(expected),)
 
     @pytest.mark.parametrize(
@@ -273,12 +273,35 @@ class TestTheWinner:
         [("quorum", 'ANY 1 ("pg2","pg3")'), ("on", '1 ("pg2","pg3")'), ("off", "")],
     )
     def test_it_is_promoted_with_names_that_fit(self, mode: str, names: str) -> None:
-        led = synchronous(ME, sync_key(ME, "pg2,pg3"), synchronous_mode=mode)
+        led = synchronous(ME, sync_key(ME, "pg2,pg3", timeline=5), synchronous_mode=mode)
         seen = view(standby(), cluster=led)
-        assert decide(seen).actions == (Promote(names),)
+        assert decide(seen).actions == (Promote(names, 5),)
         sync = led.sync
         assert sync is not None
         assert mode == "off" or holds(sync.electing, parse_names(names))
+
+    @pytest.mark.parametrize(
+        ("ours", "reserved", "theirs", "history", "number"),
+        [
+            (1, 1, 1, (), 2),
+            (1, 2, 1, (), 3),
+            (3, 2, 1, (), 4),
+            (1, 0, 4, (), 5),
+            (1, 0, 1, ((5, 1, "why"),), 7),
+        ],
+        ids=["first", "a leader that never led", "ours", "a peer's", "that of the history"],
+    )
+    def test_its_timeline_gets_a_number_that_none_has(
+        self, ours: int, reserved: int, theirs: int, history: tuple[Any, ...], number: int
+    ) -> None:
+        """Else two of them could be taken for one, and a candidate for having what it lacks."""
+        known = replace(synchronous(None, sync_key(timeline=reserved)), history=history)
+        seen = unlocked(
+            standby(timeline=ours), cluster=known, peers=peers(peer("pg3", timeline=theirs))
+        )
+        succeeded = succession(seen)
+        assert succeeded is not None
+        assert succeeded.timeline == number
 
     @pytest.mark.parametrize(
         ("strict", "sync", "names"),

@@ -4,10 +4,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pgherd.history import Branch, Parting, Past, has_left, parse_history, parting
+from pgherd.history import (
+    Branch,
+    Parting,
+    Past,
+    has_left,
+    parse_history,
+    parting,
+    skip_timelines,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # As PostgreSQL writes it: tab-separated, blank lines between.
 FILE = (
@@ -112,3 +124,24 @@ def test_two_timelines_of_one_number_that_began_elsewhere_are_two() -> None:
 def test_a_timeline_that_the_leader_does_not_know_is_left_even_if_nothing_is_on_it() -> None:
     ours = Past(4, HISTORY[:1], 0x3000060)
     assert has_left(ours, THEIRS) == 0x3000060
+
+
+class TestNumbersLeftOut:
+    def test_they_look_taken_to_postgresql_and_are_archived(self, tmp_path: Path) -> None:
+        (tmp_path / "archive_status").mkdir()
+        skip_timelines(tmp_path, range(2, 4))
+        assert sorted(path.name for path in tmp_path.glob("*.history")) == [
+            "00000002.history",
+            "00000003.history",
+        ]
+        assert parse_history((tmp_path / "00000002.history").read_text()) == ()
+        assert (tmp_path / "archive_status" / "00000003.history.ready").exists()
+
+    def test_a_history_that_is_there_is_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "00000002.history").write_text("1\t0/3000000\twhy\n")
+        skip_timelines(tmp_path, [2])
+        assert len(parse_history((tmp_path / "00000002.history").read_text())) == 1
+
+    def test_none_left_out_writes_nothing(self, tmp_path: Path) -> None:
+        skip_timelines(tmp_path, range(2, 2))
+        assert list(tmp_path.iterdir()) == []

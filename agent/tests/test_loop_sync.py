@@ -257,7 +257,7 @@ class TestASuccessor:
         """Its standbys have a moment to find it; commits wait so long."""
         await stage.synchronous()
         await stage.put(
-            sync={"leader": ME, "sync_standby": "pg2,pg3", "quorum": 1},
+            sync={"leader": ME, "sync_standby": "pg2,pg3", "quorum": 1, "timeline": 2},
             members__pg2={**PG2, "role": "replica"},
             members__pg3={**PG2, "role": "replica"},
         )

@@ -256,6 +256,31 @@ class TestPromotion:
             )
             assert seen.replication[0]["application_name"] == "pg1"
 
+    async def test_its_timeline_gets_the_number_that_was_reserved(self) -> None:
+        """Standbys on the old timeline find their way past the numbers that were left out."""
+        async with nodes(3) as [first, second, third]:
+            await first.create()
+            await second.copy(first)
+            await third.copy(first)
+            position = await first.write("before")
+            await second.catches_up(position)
+            await third.catches_up(position)
+            await first.postgres.stop(WITHIN)
+            await second.postgres.reserve_timeline(1, 4)
+            await second.postgres.promote("", WITHIN)
+            assert (await second.postgres.observe()).timeline == 4
+            [branch] = second.postgres.local_history(4)
+            assert branch.timeline == 1
+            await second.postgres.ensure_slots(["pg3"], {})
+            await third.postgres.follow(second.member)
+            await third.catches_up(await second.write("after"))
+            assert (await third.postgres.observe()).timeline == 4
+            assert await third.words() == ["after", "before"]
+            # Without the files in between a restore from the archive would stop at timeline 1.
+            waiting = second.postgres.data_dir / "pg_wal" / "archive_status"
+            names = {path.name for path in waiting.glob("*.history.*")}
+            assert {"00000002.history.ready", "00000003.history.ready"} <= names
+
     async def test_what_an_operator_altered_is_not_in_its_way(self) -> None:
         """ALTER SYSTEM writes into a file that is read after ours and copied to everybody."""
         async with nodes(2) as [first, second]:

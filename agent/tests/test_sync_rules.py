@@ -176,7 +176,7 @@ class TestSteps:
 
     def test_a_leader_without_sync_writes_that_nobody_else_may_lead(self) -> None:
         for sync in (None, sync_key("pg2")):
-            assert asked(leads(*BOTH, sync=sync)) == WriteSync(SyncKey(ME))
+            assert asked(leads(*BOTH, sync=sync)) == WriteSync(SyncKey(ME, timeline=1))
 
     def test_the_first_standbys_acknowledge_before_they_may_lead(self) -> None:
         assert asked(leads(*BOTH)) == written("pg2,pg3", 2)

@@ -112,8 +112,8 @@ def _done(world: World, number: int, sight: Sight, action: Action) -> World:
             return world.having(number, node._replace(upstream=number_of(leader.name)))
         case StopReceiving():
             return world.having(number, node._replace(upstream=None)) if node.answers else world
-        case Promote(names):
-            return world.having(number, _promoted(node, number, names))
+        case Promote(names, timeline):
+            return world.having(number, _promoted(node, number, names, timeline))
         case StartPrimary(names):
             if node.process == STOPPED and node.is_sick:
                 return world.having(number, node._replace(failures=node.failures + 1))
@@ -151,18 +151,18 @@ def _written(world: World, number: int, sight: Sight, action: Action) -> World:
 
 def _with_sync(world: World, sync: SyncKey | None) -> World:
     """Return the world with another `/sync`; answers to the question of the old one are void."""
-    sync = sync and SyncKey(sync.leader, sync.electing, 1, sync.isolated)
+    sync = sync and SyncKey(sync.leader, sync.electing, 1, sync.isolated, sync.timeline)
     nodes = tuple(
         node._replace(said=node.said and node.said._replace(reach=None)) for node in world.nodes
     )
     return world._replace(sync=sync, nodes=nodes)
 
 
-def _promoted(node: Node, number: int, names: str) -> Node:
+def _promoted(node: Node, number: int, names: str, timeline: int) -> Node:
     if not node.answers or node.is_primary or not node.lease:
         return node
     return node._replace(
-        wal=(*node.wal, (node.timeline + 1, number)),
+        wal=(*node.wal, (max(node.timeline + 1, timeline), number)),
         is_primary=True,
         upstream=None,
         names=names,

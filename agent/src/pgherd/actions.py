@@ -67,9 +67,11 @@ class Promote:
     """Promote the running standby.
 
     :param names: `synchronous_standby_names` from its first commit on.
+    :param timeline: the number its timeline gets at least; 0 for the next one it knows of.
     """
 
     names: str = ""
+    timeline: int = 0
 
 
 @dataclass(frozen=True)

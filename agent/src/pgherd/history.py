@@ -3,9 +3,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from pgherd.model import parse_lsn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# PostgreSQL takes such lines in a history file for comments (timeline.c).
+PLACEHOLDER: Final = "# pgherd has given this number to a leader whose timeline is not known here\n"
 
 
 @dataclass(frozen=True)
@@ -15,6 +24,29 @@ class Branch:
     timeline: int
     end: int
     reason: str
+
+
+def skip_timelines(wal: Path, numbers: Iterable[int]) -> None:
+    """Have the next promotion use none of these *numbers*, all from our own plus one on.
+
+    PostgreSQL gives a new timeline the number after the last history file it finds in a row
+    (findNewestTimeLine). A file that names no parent is never followed. It is archived like a real
+    one: without it a restore would take the row to end there.
+
+    :param wal: the directory `pg_wal`.
+    :raises OSError: it cannot be written.
+    """
+    for number in numbers:
+        path = wal / f"{number:08X}.history"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            continue
+        with os.fdopen(descriptor, "w") as file:
+            file.write(PLACEHOLDER)
+            file.flush()
+            os.fsync(file.fileno())
+        (wal / "archive_status" / f"{path.name}.ready").touch(0o600)
 
 
 def parse_history(text: str) -> tuple[Branch, ...]:

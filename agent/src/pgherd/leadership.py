@@ -66,16 +66,18 @@ class Leadership:
             log.warning("the leader key could not be taken: %s", error)
         self._wake()
 
-    async def promote(self, view: View, names: str) -> None:
+    async def promote(self, view: View, names: str, timeline: int = 0) -> None:
         """Promote PostgreSQL, the former leader being fenced if the configuration says so.
 
         :param names: `synchronous_standby_names` from the first commit on.
+        :param timeline: the number of its timeline at least.
         :raises PgherdError: fencing is required and failed, or PostgreSQL was not promoted.
         """
         await self._fence(view)
         lease = self._effects.keeper.lease
         if lease is None or self._effects.clock() >= lease.valid_until:
             return
+        await self._effects.postgres.reserve_timeline(view.instance.timeline or 1, timeline)
         await self._effects.postgres.promote(names, PROMOTE_SECONDS)
         log.info("promoted; timeline %s ended", view.instance.timeline)
 

@@ -316,8 +316,8 @@ class Loop:
                 log.info("commits wait for: %s", names or "nobody")
                 await postgres.set_sync_names(names)
                 asyncio.get_running_loop().call_later(RELOAD_SECONDS, self.wake.set)
-            case Promote(names):
-                begin("promote", self.leadership.promote(view, names))
+            case Promote(names, timeline):
+                begin("promote", self.leadership.promote(view, names, timeline))
             case Follow(leader):
                 log.info("following %s", leader.name)
                 await postgres.follow(leader)

@@ -131,12 +131,16 @@ class SyncKey:
     :param leader: the leader that wrote it; it counts as one of the electorate.
     :param revision: etcd's mod revision of the key, 0 for one not written yet.
     :param isolated: the leader has lost its standbys and asks them whom they reach.
+    :param timeline: the highest number that was given to a timeline of this cluster. Each leader
+        gets a new one before it promotes, so that two of them never make timelines of one number
+        and (timeline, position) orders what members have as (term, index) does in Raft.
     """
 
     leader: str
     electing: Electing = field(default_factory=Electing)
     revision: int = 0
     isolated: bool = False
+    timeline: int = 0
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], revision: int) -> SyncKey | None:
@@ -149,7 +153,8 @@ class SyncKey:
         quorum = whole(raw.get("quorum", 0))
         damaged = quorum is None or quorum < 0
         electing = Electing(voters, len(voters) if damaged or quorum is None else quorum)
-        return cls(str(leader), electing, revision, raw.get("isolated") is True)
+        timeline = whole(raw.get("timeline")) or 0
+        return cls(str(leader), electing, revision, raw.get("isolated") is True, timeline)
 
     def published(self) -> dict[str, Any]:
         """Return the mapping as Patroni writes it."""
@@ -161,6 +166,8 @@ class SyncKey:
         }
         if self.isolated:
             data["isolated"] = True
+        if self.timeline:
+            data["timeline"] = self.timeline
         return data
 
     @property

@@ -12,7 +12,7 @@ from pgherd.accounts import create_accounts
 from pgherd.datadir import put_in_place, set_aside, staging
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.guard_instance import DoomedInstance
-from pgherd.history import Branch, parse_history
+from pgherd.history import Branch, parse_history, skip_timelines
 from pgherd.model import Control, Instance, Member
 from pgherd.pgfiles import Files, conninfo, slot_name
 from pgherd.pglog import last_words
@@ -391,6 +391,10 @@ class Postgres:
         except TimeoutError as error:
             raise NotAnsweringError(f"{failure} within {within} s") from error
 
+    async def reserve_timeline(self, ours: int, wanted: int) -> None:
+        """Have the next promotion make timeline *wanted* at least; we are on *ours*."""
+        skip_timelines(self.data_dir / "pg_wal", range(ours + 1, wanted))
+
     async def promote(self, names: str, within: float) -> None:
         """Promote the running standby and wait until it accepts writes.
 
@@ -438,17 +442,11 @@ class Postgres:
                 await self.query(statement, [slot_name(member)])
 
     async def drop_slot(self, name: str) -> None:
-        """Drop an inactive slot.
-
-        :raises PostgresError: it is in use, or the server went away.
-        """
+        """Drop an inactive slot; raises PostgresError when it is in use."""
         await self.query("SELECT pg_drop_replication_slot(%s)", [name])
 
     async def advance_slot(self, name: str, position: int) -> None:
-        """Let the slot go of WAL before *position* (bytes).
-
-        :raises PostgresError: *position* is before the slot's, or the server went away.
-        """
+        """Let the slot go of WAL before *position* (bytes), which must not be before its own."""
         await self.query(
             "SELECT pg_replication_slot_advance(%s, '0/0'::pg_lsn + %s::numeric)", [name, position]
         )

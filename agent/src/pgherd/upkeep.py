@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pgherd.config import Config
     from pgherd.effects import Clock
+    from pgherd.history import Branch
     from pgherd.model import Cluster, Instance, LeaderKey, View
     from pgherd.postgres import Postgres
     from pgherd.store import Store
@@ -38,6 +39,7 @@ class Upkeep:
         self._raft_checked = 0.0
         self._advanced = 0.0
         self._absent_since: dict[str, float] = {}
+        self._branches: tuple[int, tuple[Branch, ...]] = (1, ())
         self.failsafe_written: Mapping[str, str] = {}
 
     def reconfigure(self, config: Config) -> None:
@@ -81,13 +83,18 @@ class Upkeep:
     def _history(self, cluster: Cluster, instance: Instance) -> list[list[Any]] | None:
         """Return the history key's new value, None when the stored one is complete (R45)."""
         timeline = instance.timeline or 1
-        if timeline == 1 or (cluster.history and cluster.history[-1][0] == timeline - 1):
+        if timeline == 1:
+            return None
+        if self._branches[0] != timeline or not self._branches[1]:
+            self._branches = (timeline, self._postgres.local_history(timeline))
+        branches = self._branches[1]
+        if not branches or (cluster.history and cluster.history[-1][0] == branches[-1].timeline):
             return None
         known = {row[0]: list(row) for row in cluster.history}
         rows: list[list[Any]] = []
-        for branch in self._postgres.local_history(timeline):
+        for branch in branches:
             fresh = [branch.timeline, branch.end, branch.reason]
-            if branch.timeline == timeline - 1:
+            if branch is branches[-1]:
                 fresh += [datetime.now(UTC).isoformat(), self._config.name]
             rows.append(known.get(branch.timeline, fresh))
         return rows or None

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rules for a running standby of a cluster that has a leader."""
 
+from dataclasses import replace
 from typing import Final
 
-from pgherd.actions import KeepSlots, Promote, ReleaseKey
+from pgherd.actions import Action, KeepSlots, Promote, ReleaseKey, WriteSync
 from pgherd.model import View
 from pgherd.rules.rule import Rule, nothing
-from pgherd.rules.successors import leading_names, was_succeeded
+from pgherd.rules.successors import free_timeline, leading_names, was_succeeded
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
 
 
@@ -26,6 +27,17 @@ def _is_diverged(view: View) -> bool:
     )
 
 
+def _lacks_number(view: View) -> bool:
+    sync = view.sync
+    leads = view.instance.is_standby and view.holds_key and view.store_answers
+    return leads and sync is not None and sync.timeline <= (view.instance.timeline or 0)
+
+
+def _reserve(view: View) -> tuple[Action, ...]:
+    assert view.sync is not None
+    return (WriteSync(replace(view.sync, timeline=free_timeline(view))),)
+
+
 RULES: Final = (
     Rule(
         "give_up_unelected_key",
@@ -34,9 +46,15 @@ RULES: Final = (
         "the key came to us without an election: somebody else may have commits we lack",
     ),
     Rule(
+        "reserve_timeline",
+        _lacks_number,
+        _reserve,
+        "the number that was reserved for this leader's timeline is used: it gets another one",
+    ),
+    Rule(
         "promote",
         lambda view: view.instance.is_standby and view.holds_key and view.store_answers,
-        lambda view: (Promote(leading_names(view)),),
+        lambda view: (Promote(leading_names(view), view.sync.timeline if view.sync else 0),),
         "the key is ours: become the primary",
     ),
     Rule(

@@ -36,7 +36,18 @@ def succession(view: View) -> SyncKey | None:
     if view.sync is None:
         return None
     _, electing = succeed(view.sync.electing, view.sync.leader, view.me)
-    return SyncKey(view.me, electing)
+    return SyncKey(view.me, electing, timeline=free_timeline(view))
+
+
+def free_timeline(view: View) -> int:
+    """Return a number that no timeline of this cluster has, as far as anybody knows."""
+    known = [view.instance.timeline or 1, *(peer.timeline or 0 for peer in view.peers.values())]
+    if view.sync is not None:
+        known.append(view.sync.timeline)
+    if view.cluster is not None:
+        # A row tells which timeline ended; the one after it began then.
+        known += [int(row[0]) + 1 for row in view.cluster.history]
+    return max(known) + 1
 
 
 def leading_names(view: View) -> str:

@@ -121,7 +121,7 @@ def change(view: View) -> Action | None:
         return SetSyncNames("") if view.instance.sync_names else None
     if sync is None or sync.leader != view.me:
         # Of nobody else is it known that it has every commit.
-        return WriteSync(SyncKey(view.me))
+        return WriteSync(SyncKey(view.me, timeline=view.instance.timeline or 0))
     if not holds(sync.electing, have):
         # Somebody else has changed the names. Electing nobody but us is always safe.
         return WriteSync(replace(sync, electing=Electing()))
@@ -134,6 +134,8 @@ def change(view: View) -> Action | None:
         return SetSyncNames(format_names(step, any_of_them=any_of_them))
     if view.instance.sync_names != format_names(have, any_of_them=any_of_them):
         return SetSyncNames(format_names(have, any_of_them=any_of_them))
+    if sync.timeline < (view.instance.timeline or 0):
+        return WriteSync(replace(sync, timeline=view.instance.timeline or 0))
     if sync.isolated and not _is_alone(view):
         return WriteSync(replace(sync, isolated=False))
     return None

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lab import LabError, Settings
@@ -31,7 +33,7 @@ def test_addresses_come_from_subnet_and_host() -> None:
         ({"release": "11"}, "PGHERD_LAB_RELEASE"),
     ],
 )
-def test_bad_settings_name_the_variable_and_the_value(bad: dict[str, str], variable: str) -> None:
+def test_bad_settings_name_the_variable_and_the_value(bad: dict[str, Any], variable: str) -> None:
     with pytest.raises(LabError, match=variable) as caught:
         Settings(**bad)
     assert repr(next(iter(bad.values()))) in str(caught.value)

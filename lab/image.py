@@ -45,7 +45,7 @@ CGROUP: Final = "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgro
 DATA_DISK: Final = f"""
 [ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237
 for n in $(seq 0 63); do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done
-[ -e {DATA_IMAGE} ] || {{ truncate -s 3G {DATA_IMAGE}; mkfs.ext4 -q -m 0 {DATA_IMAGE}; }}
+[ -e {DATA_IMAGE} ] || {{ truncate -s 6G {DATA_IMAGE}; mkfs.ext4 -q -m 0 {DATA_IMAGE}; }}
 e2fsck -p {DATA_IMAGE}
 mkdir -p {DATA_MOUNT}
 mount -o loop,errors=remount-ro {DATA_IMAGE} {DATA_MOUNT} || exit 1

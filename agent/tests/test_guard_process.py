@@ -156,8 +156,10 @@ def test_it_kills_also_what_the_deadline_finds_frozen(guard: Guard) -> None:
 def test_a_renewal_puts_the_deadline_off(guard: Guard) -> None:
     guard.start()
     process, channel = guard.postgres.start(), guard.connect()
-    guard.tell(channel, guard.orders(0.3))
+    first = guard.orders(1.0)
+    guard.tell(channel, first)
     guard.tell(channel, guard.orders(3600))
+    wait_for(lambda: boottime() > (first.deadline or 0.0))
     for _ in range(3):
         guard.hear("WATCHDOG=1")
     assert process.poll() is None
@@ -166,8 +168,10 @@ def test_a_renewal_puts_the_deadline_off(guard: Guard) -> None:
 def test_disarmed_it_kills_nobody(guard: Guard) -> None:
     guard.start()
     process, channel = guard.postgres.start(), guard.connect()
-    guard.tell(channel, guard.orders(0.3))
+    first = guard.orders(1.0)
+    guard.tell(channel, first)
     guard.tell(channel, guard.orders(None))
+    wait_for(lambda: boottime() > (first.deadline or 0.0))
     for _ in range(3):
         guard.hear("WATCHDOG=1")
     assert process.poll() is None
@@ -205,8 +209,10 @@ def test_a_deadline_that_was_put_off_in_the_file_alone_counts(guard: Guard) -> N
     """The connection was broken, or not read, when the agent renewed its lease."""
     guard.start()
     process = guard.postgres.start()
-    guard.tell(guard.connect(), guard.orders(0.2))
+    first = guard.orders(1.0)
+    guard.tell(guard.connect(), first)
     guard.orders(3600).write(guard.orders_path)
+    wait_for(lambda: boottime() > (first.deadline or 0.0))
     for _ in range(3):
         guard.hear("WATCHDOG=1")
     assert process.poll() is None
@@ -215,7 +221,7 @@ def test_a_deadline_that_was_put_off_in_the_file_alone_counts(guard: Guard) -> N
 def test_a_guard_that_was_frozen_hears_the_agent_before_it_kills(guard: Guard) -> None:
     guard.start()
     process, channel = guard.postgres.start(), guard.connect()
-    orders = guard.orders(0.2)
+    orders = guard.orders(1.5)
     guard.tell(channel, orders)
     guard.signal(signal.SIGSTOP)
     assert guard.process is not None

@@ -45,7 +45,10 @@ def attic(data_dir: Path, count: int = 2, max_mb: int = 100) -> Attic:
 
 
 def kept(data_dir: Path) -> list[Path]:
-    """Return what is kept, oldest first."""
+    """Return what is kept, oldest first, what is thrown away being gone."""
+    for thread in threading.enumerate():
+        if thread.name == "trash":
+            thread.join()
     return sorted((data_dir.parent / "data.diverged").iterdir())
 
 
@@ -129,9 +132,6 @@ class TestWal:
         for left in (beside(stamp, "new"), beside(stamp, "trash.17")):
             left.mkdir(parents=True)
         place = attic(data_dir).keep_wal(FOUND, PAST)
-        for thread in threading.enumerate():
-            if thread.name == "trash":
-                thread.join()
         assert kept(data_dir) == [place]
 
     def test_what_others_put_there_is_left_alone(self, data_dir: Path) -> None:

@@ -18,7 +18,7 @@ from pgherd.postmaster import Cage, Postmaster
 from pgherd.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from pgherd.config import Config
@@ -209,7 +209,9 @@ class ScriptedPostgres(Postgres):
         if wanted > ours + 1:
             self._note("reserve_timeline", str(wanted))
 
-    async def promote(self, names: str, within: float) -> None:
+    async def promote(
+        self, names: str, within: float, is_allowed: Callable[[], bool] = lambda: True
+    ) -> None:
         self._note("promote", *([names] if names else []))
 
     async def checkpoint(self) -> None:

@@ -174,6 +174,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         (WriteSync(sync_key(ME, "pg2,pg3", timeline=2)),),
     ),
     "rejoin_diverged": (view(diverged=True), (Rejoin(PG2),)),
+    "rejoin_stuck": (view(stuck=True), (Rejoin(PG2),)),
     "compare_first": (view(standby(upstream="pg3:5432"), diverged=None), ()),
     "follow": (view(standby(upstream="pg3:5432")), (Follow(PG2),)),
     "stream": (view(), (KeepSlots(),)),

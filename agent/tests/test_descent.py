@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import pgherd.descent
-from agent.tests.builders import ME, cluster, member, primary, standby, starting, stopped, view
+from agent.tests.builders import (
+    ME,
+    NOW,
+    cluster,
+    member,
+    primary,
+    standby,
+    starting,
+    stopped,
+    view,
+)
 from agent.tests.stage import BASE, PG2
-from pgherd.descent import Descent
+from pgherd.descent import STUCK_SECONDS, Descent
 from pgherd.errors import NotAnsweringError
 from pgherd.model import LeaderKey
 
 if TYPE_CHECKING:
     from agent.tests.stage import Stage
-    from pgherd.model import Cluster, Instance
+    from pgherd.model import Cluster, Instance, View
 
 WITHIN = 1.0
 # A standby of a cluster that has had elections, which has streamed from pg3 last.
@@ -226,3 +236,38 @@ class TestRounds:
         said = json.loads(stage.key("members/pg1") or "")["pgherd"]
         assert said["terms"] == [key.create_revision]
         assert "pgherd" not in PG2
+
+
+class TestAStandbyThatIsStuck:
+    """It keeps to a timeline that came to nothing; only when it starts it looks for the latest."""
+
+    @staticmethod
+    def seen(at: float, **changes: Any) -> View:
+        known = led(9, timeline=4)
+        standing = standby(timeline=3, receiver_status=None)
+        return view(**{"instance": standing, "cluster": known, "now": NOW + at, **changes})
+
+    def test_it_is_found_out_after_a_while_and_restarted_once_in_a_term(
+        self, compared: Compared
+    ) -> None:
+        descent = compared.descent
+        assert not descent.is_stuck(self.seen(0))
+        assert not descent.is_stuck(self.seen(STUCK_SECONDS))
+        assert descent.is_stuck(self.seen(STUCK_SECONDS + 1))
+        descent.note_restart(self.seen(STUCK_SECONDS + 1))
+        assert not descent.is_stuck(self.seen(5 * STUCK_SECONDS))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"instance": standby(timeline=4, receiver_status=None)},
+            {"instance": standby(timeline=3)},
+            {"cluster": led(9, timeline=4, checkpoint_after_promote=False)},
+            {"cluster": led(10, timeline=4)},
+        ],
+        ids=["on its timeline", "streaming", "not settled", "another term"],
+    )
+    def test_what_breaks_the_wait(self, compared: Compared, changes: dict[str, Any]) -> None:
+        compared.descent.is_stuck(self.seen(0))
+        compared.descent.is_stuck(self.seen(STUCK_SECONDS, **changes))
+        assert not compared.descent.is_stuck(self.seen(STUCK_SECONDS + 1))

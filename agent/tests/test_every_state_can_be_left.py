@@ -286,6 +286,8 @@ NOT_WALKED: Final = {
     "paused",
     "promised",
     "refuse_foreign_data",
+    # PostgreSQL keeps to a timeline: the worlds know nothing of how it chooses one.
+    "rejoin_stuck",
     "stop",
     "wait_for_etcd",
     "wait_for_source",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.tests.builders import ME, NOW, peer, peers, primary, standby, stopped
+from agent.tests.builders import ME, NOW, cluster, peer, peers, primary, standby, stopped
 from agent.tests.stage import BASE, PG2
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
 
@@ -308,3 +308,11 @@ async def test_the_position_published_is_that_of_flushed_wal(stage: Stage) -> No
     stage.rig.postgres.instance = standby(received=0x5000, replayed=0x4000)
     await stage.round()
     assert json.loads(stage.key("members/pg1") or "")["xlog_location"] == 0x5000
+
+
+async def test_while_asked_only_a_leader_that_is_reached_is_compared_with(stage: Stage) -> None:
+    """To try the others costs the time in which the leader waits for the answer."""
+    led, loop = cluster("pg2"), stage.loop
+    assert await loop._judge(led, standby(), frozenset({"pg3"})) is None
+    assert await loop._judge(led, standby(), frozenset({"pg2"})) is False
+    assert await loop._judge(led, standby(), None) is False

@@ -13,7 +13,7 @@ compared before it is followed.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import PostgresError
 from pgherd.rejoin import is_diverged
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pgherd.postgres import Postgres
 
 log = logging.getLogger(__name__)
+
+# A standby that has not found its way to the leader's timeline by then does not on its own.
+STUCK_SECONDS: Final = 10.0
 
 
 class Descent:
@@ -34,6 +37,8 @@ class Descent:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
         self._judged: tuple[int, int | None] | None = None
+        self._stuck: tuple[int, float] | None = None
+        self._restarted = 0
         self.terms: tuple[int, ...] = ()
 
     def note(self, view: View) -> None:
@@ -45,6 +50,34 @@ class Descent:
         if (leads or _streams_from(instance, view.other_leader)) and term not in self.terms[:1]:
             # A leader keeps the term it came from: the others have that one.
             self.terms = (term, *self.terms[:1])
+
+    def is_stuck(self, view: View) -> bool:
+        """Tell whether this standby points at a settled leader in vain and should be restarted.
+
+        A standby that has heard of a timeline which came to nothing keeps to it as long as it runs
+        ("new timeline is not a child", rescanLatestTimeLine in PostgreSQL); when it starts it looks
+        for the latest one afresh. Once in each term: what a restart does not heal is not healed by
+        the next one.
+        """
+        leader, instance = view.other_leader, view.instance
+        waits = (
+            leader is not None
+            and leader.is_settled_primary
+            and instance.is_standby
+            and not _streams_from(instance, leader)
+            and leader.timeline != instance.timeline
+        )
+        if not waits or view.leader is None:
+            self._stuck = None
+            return False
+        term = view.leader.create_revision
+        if self._stuck is None or self._stuck[0] != term:
+            self._stuck = (term, view.now)
+        return term != self._restarted and view.now - self._stuck[1] > STUCK_SECONDS
+
+    def note_restart(self, view: View) -> None:
+        """Remember that it is restarted in this term."""
+        self._restarted = view.leader.create_revision if view.leader else 0
 
     async def judge(
         self, cluster: Cluster | None, instance: Instance, me: str, within: float

@@ -74,12 +74,15 @@ class Leadership:
         :raises PgherdError: fencing is required and failed, or PostgreSQL was not promoted.
         """
         await self._fence(view)
-        lease = self._effects.keeper.lease
-        if lease is None or self._effects.clock() >= lease.valid_until:
+        if not self._has_lease():
             return
         await self._effects.postgres.reserve_timeline(view.instance.timeline or 1, timeline)
-        await self._effects.postgres.promote(names, PROMOTE_SECONDS)
+        await self._effects.postgres.promote(names, PROMOTE_SECONDS, self._has_lease)
         log.info("promoted; timeline %s ended", view.instance.timeline)
+
+    def _has_lease(self) -> bool:
+        lease = self._effects.keeper.lease
+        return lease is not None and self._effects.clock() < lease.valid_until
 
     async def _fence(self, view: View) -> None:
         fencing, former = self._config.fencing, self._tracker.former_leader

@@ -200,7 +200,7 @@ class Loop:
             lease=self.effects.keeper.lease,
             peers=peers,
             operation=operation,
-            diverged=await self._judge(cluster, instance) if reach is None else None,
+            diverged=await self._judge(cluster, instance, reach),
             stopping=self.stopping,
             silent_seconds=self.effects.health.silent_seconds(),
             hang_timeout=self.config.timing.hang_timeout,
@@ -212,11 +212,18 @@ class Loop:
             reach=reach,
         )
         self.descent.note(view)
-        view = self.tracker.complete(replace(view, terms=self.descent.terms))
+        stuck = self.descent.is_stuck(view)
+        view = self.tracker.complete(replace(view, terms=self.descent.terms, stuck=stuck))
         self._set_guard(view)
         return view
 
-    async def _judge(self, cluster: Cluster | None, instance: Instance) -> bool | None:
+    async def _judge(
+        self, cluster: Cluster | None, instance: Instance, reach: frozenset[str] | None
+    ) -> bool | None:
+        leader = cluster.leader if cluster is not None else None
+        if reach is not None and leader is not None and leader.name not in reach:
+            # It asks whom we reach, and waits: no time to try it once more.
+            return None
         within = 2 * self.config.timing.peer_timeout
         return await self.descent.judge(cluster, instance, self.config.name, within)
 
@@ -337,6 +344,7 @@ class Loop:
             case StartStandby():
                 begin("start standby", self._start(postgres.start_standby(None)))
             case Rejoin(leader):
+                self.descent.note_restart(view)
                 begin("rejoin", self._rejoin(leader, view))
             case Clone(source):
                 begin("clone", clone(postgres, source, view.other_leader))

@@ -372,6 +372,7 @@ class View:
     :param start_failures: consecutive starts that never answered.
     :param diverged: our WAL left the leader's history before the point we have reached; None when
         that must be found out before we follow it.
+    :param stuck: it points at the leader and does not get onto its timeline.
     :param terms: the terms whose leader's WAL we had last.
     :param stopping: the agent was asked to stop, PostgreSQL with it.
     :param settled: the acknowledgement setting in force is settled (see `quorum`).
@@ -401,6 +402,7 @@ class View:
     starting_since: float | None = None
     start_failures: int = 0
     diverged: bool | None = False
+    stuck: bool = False
     terms: tuple[int, ...] = ()
     stopping: bool = False
     tie_grace: float = 2.0

@@ -395,10 +395,13 @@ class Postgres:
         """Have the next promotion make timeline *wanted* at least; we are on *ours*."""
         skip_timelines(self.data_dir / "pg_wal", range(ours + 1, wanted))
 
-    async def promote(self, names: str, within: float) -> None:
-        """Promote the running standby and wait until it accepts writes.
+    async def promote(
+        self, names: str, within: float, is_allowed: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Promote the running standby and wait until it accepts writes, *within* seconds.
 
-        :param names: whose acknowledgement commits wait for; :param within: seconds.
+        :param names: whose acknowledgement commits wait for.
+        :param is_allowed: asked at the last moment: the agent may have been frozen meanwhile.
         :raises PostgresError: it was refused or does not happen in time.
         """
         await self.set_sync_names(names)
@@ -408,6 +411,8 @@ class Postgres:
             return bool(row["synchronous_standby_names"] == names)
 
         await self._until(is_in_force, "synchronous_standby_names did not come into force", within)
+        if not is_allowed():
+            raise PostgresError("the lease ran out before PostgreSQL was promoted")
         await self.query("SELECT pg_promote(false)")
         await self._until(self._is_primary, "promotion did not end", within)
         self._upstream = None
@@ -432,9 +437,7 @@ class Postgres:
     async def ensure_slots(self, wanted: Sequence[str], have: Mapping[str, Any]) -> None:
         """Create the physical slots of the members *wanted* that are not among *have*.
 
-        They reserve no WAL until a member has used them.
-
-        :raises PostgresError: no slot is free, or the server went away.
+        They reserve no WAL until used; raises PostgresError when no slot is free.
         """
         for member in wanted:
             if slot_name(member) not in have:
@@ -491,8 +494,5 @@ class Postgres:
         return set_aside(self.data_dir, suffix)
 
     async def create_accounts(self) -> None:
-        """Create the roles the agent and its peers use, with SCRAM verifiers.
-
-        :raises PostgresError: a statement failed.
-        """
+        """Create the roles the agent and its peers use, with SCRAM verifiers."""
         await create_accounts(self.query, self._config.postgres)

@@ -64,6 +64,12 @@ RULES: Final = (
         "our WAL left the leader's history: it cannot be streamed over",
     ),
     Rule(
+        "rejoin_stuck",
+        lambda view: _has_other_leader(view) and view.stuck and view.diverged is False,
+        rejoin,
+        "this standby keeps to a timeline that came to nothing: started anew it looks afresh",
+    ),
+    Rule(
         "compare_first",
         lambda view: _has_other_leader(view) and points_elsewhere(view) and view.diverged is None,
         nothing,

@@ -4,35 +4,16 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from agent.tests.sim.history import run
+from agent.tests.sim.many import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agent.tests.sim.cluster import Outcome
-
-
-def quietly(seed: int) -> Outcome:
-    """Live through one history; one that breaks an invariant is told again with its trace."""
-    outcome = run(seed)
-    if outcome.violation is not None:
-        outcome = run(seed, trace=True)
-    return outcome
-
-
-def outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
-    """Live through the histories of *seeds* with so many processes."""
-    if jobs == 1:
-        yield from map(quietly, seeds)
-        return
-    with multiprocessing.Pool(jobs) as pool:
-        yield from pool.imap_unordered(quietly, seeds, chunksize=8)
 
 
 def main() -> int:

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
+
+from pgherd.etcd import Put
+from pgherd.model import SyncKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -11,7 +15,7 @@ if TYPE_CHECKING:
     from agent.tests.sim.server import Server
     from agent.tests.sim.wal import Record
     from agent.tests.sim.world import World
-    from pgherd.etcd import Delete, KeyValue, Put
+    from pgherd.etcd import Delete, KeyValue
 
 BASE: Final = "/service/demo/"
 # What only the holder of the leader key may write.
@@ -33,6 +37,8 @@ class Checks:
         self.acknowledged_writes = 0
         self.last: Record | None = None
         self.writes: list[Record] = []
+        self._electorate: list[str] = []
+        self._quorum = 0
         self.primaries: list[str] = []
 
     def acknowledged(self, server: Server, record: Record) -> None:
@@ -51,6 +57,7 @@ class Checks:
             )
         if last is None or record.index >= last.index or not self._is_sync:
             self.last = record
+        self._electable_have_all()
 
     def became_primary(self, server: Server) -> None:
         """A server accepts writes from now on."""
@@ -63,7 +70,7 @@ class Checks:
                     "one_primary", f"{server.name} accepts writes while {other.name} still does"
                 )
         assert server.data is not None
-        if not self._is_sync:
+        if not self._is_sync or self._two_primaries:
             return
         timeline, last = server.data.timeline, self.last
         if last is not None and timeline < last.timeline:
@@ -95,6 +102,9 @@ class Checks:
         self, writer: str, before: Mapping[str, KeyValue], operations: Sequence[Put | Delete]
     ) -> None:
         """Something was written to etcd; what is the leader's only the leader may have written."""
+        for operation in operations:
+            if operation.key == BASE + "sync":
+                self._note_sync(operation.value if isinstance(operation, Put) else "{}")
         keys = {operation.key for operation in operations}
         fenced = keys & FENCED
         if not fenced or writer == "etcd":
@@ -108,6 +118,39 @@ class Checks:
             self._world.violate(
                 "writes_are_fenced", f"{writer} writes {sorted(fenced)} while {name} leads"
             )
+
+    def _note_sync(self, value: str) -> None:
+        key = SyncKey.parse(json.loads(value), 0)
+        self._electorate = sorted(key.electorate) if key is not None else []
+        self._quorum = key.electing.quorum if key is not None else 0
+        self._electable_have_all()
+
+    def spare_voters(self) -> int:
+        """Return how many more of the electorate there are, but for one, than an election needs."""
+        return len(self._electorate) - 1 - self._quorum
+
+    def _electable_have_all(self) -> None:
+        """Whoever `/sync` lets the members elect has every acknowledged write.
+
+        A leader needs the answers of more than *quorum* members of the electorate that have no more
+        than it has: so of those who could answer, that many must not be without a write.
+        """
+        last = self.last
+        if not self._is_sync or last is None or not self._electorate:
+            return
+        voters = [name for name in self._electorate if name in self.servers]
+        lacking = [name for name in voters if _lacks(self.servers[name], last)]
+        if len(lacking) > self._quorum:
+            self._world.violate(
+                "electable_have_all",
+                f"{', '.join(lacking)} could elect one of them without {last}",
+            )
+
+
+def _lacks(server: Server, record: Record) -> bool:
+    """Tell whether *server* has data, and in it not the record on disk."""
+    data = server.data
+    return data is not None and not (data.flushed > record.index and _has(server, record))
 
 
 def _has(server: Server, record: Record) -> bool:

@@ -51,6 +51,7 @@ class Plan:
     """Everything that the seed decides beforehand.
 
     :param guarded: whether anybody kills at the deadline.
+    :param gone: whether the first leader's host is lost for good before anything else happens.
     :param two_primaries: whether two may take writes at a time, as long as one acknowledges none.
     """
 
@@ -67,6 +68,7 @@ class Plan:
     faults: tuple[faults.Fault, ...]
     guarded: bool = True
     two_primaries: bool = False
+    gone: bool = False
 
     @classmethod
     def of(cls, seed: int, kinds: tuple[str, ...] | None = None, **changes: Any) -> Plan:
@@ -75,7 +77,7 @@ class Plan:
         :param kinds: the only faults there shall be.
         """
         dice = Random(f"{seed}/plan")
-        guarded = dice.random() < 0.9
+        guarded, gone = dice.random() < 0.9, dice.random() < 0.2
         members = dice.choices((2, 3, 5), (1, 8, 1))[0]
         window = dice.uniform(10, 35)
         plan = cls(
@@ -96,6 +98,8 @@ class Plan:
         )
         if not guarded and plan.is_sync:
             plan = replace(plan, guarded=False, two_primaries=True)
+        elif gone and members > 2 and not any(plan.tags):
+            plan = replace(plan, gone=True)
         return replace(plan, **changes)
 
     @property
@@ -107,6 +111,7 @@ class Plan:
         failsafe = ", failsafe" if self.failsafe else ""
         rule = f"{self.mode} with {self.node_count}{strict}{failsafe}"
         rule += "" if self.guarded else ", unguarded"
+        rule += ", the first leader is gone" if self.gone else ""
         tags = f", tags {self.tags}" if any(self.tags) else ""
         return f"{self.members} members, ttl {self.ttl}, {rule}{tags}"
 
@@ -176,7 +181,7 @@ class Cluster:
             host.guard.is_blind = not plan.guarded
         self.net.on_change(self._watch_streams)
         self._write = 0
-        self._quiet_since: float | None = None
+        self._gone: str | None = None
         self._last_quiet_write = 0
 
     def _config(self, name: str, etcd_hosts: list[str], tags: dict[str, Any]) -> Config:
@@ -226,7 +231,9 @@ class Cluster:
 
     def _strike(self, fault: faults.Fault) -> None:
         """Let a fault happen, and have it healed in time."""
-        name = self.leader_name() if fault.target is None else sorted(self.hosts)[fault.target]
+        names = sorted(self.hosts)
+        chosen = None if fault.target is None else names[fault.target % len(names)]
+        name = self.leader_name() if chosen is None else chosen
         undo = faults.BY_NAME[fault.kind](self, self.hosts[name], fault)
         self.world.after(fault.lasts, undo)
 
@@ -251,12 +258,16 @@ class Cluster:
         primary = self.primary
         if primary is None or primary.data is None:
             return False
-        rest = len(self.hosts) - 1
+        up = [host for host in self.hosts.values() if host.name != self._gone]
         return (
-            len(primary.senders) == rest
+            len(primary.senders) == len(up) - 1
             and all(stream.is_streaming for stream in primary.senders.values())
-            and all(host.server.is_running for host in self.hosts.values())
+            and all(host.server.is_running for host in up)
         )
+
+    def is_redundant(self) -> bool:
+        """Tell whether the cluster could do without its leader."""
+        return self.is_whole() and (not self.plan.is_sync or self.checks.spare_voters() > 0)
 
     def is_quiet(self) -> bool:
         """Tell whether the cluster is whole and acknowledges writes made since it may be."""
@@ -270,8 +281,13 @@ class Cluster:
         self.world.run(BIRTH, self.is_whole)
         self._expect(self.is_whole(), "the cluster was not made")
         self.world.note("world", "the cluster is ready")
-        began = self.world.now
         self._write_everywhere()
+        if self.plan.gone:
+            self.world.run(self.world.now + BIRTH, self.is_redundant)
+            self._gone = self.leader_name()
+            self.hosts[self._gone].lose_power()
+            self.hosts[self._gone].is_gone = True
+        began = self.world.now
         for fault in self.plan.faults:
             self.world.at(began + fault.at, self._strike, fault)
         healed = max(fault.at + fault.lasts for fault in self.plan.faults) + 5

@@ -97,6 +97,8 @@ class EtcdService:
         self.keys = Keys()
         self.slowness = 0.0
         self.loss_of_answers = 0.0
+        # How late, at most, what a client sends gets to a member, by the client's host, seconds.
+        self.late_requests: dict[str, float] = {}
         net.on_change(self.review)
         self.review()
 
@@ -149,6 +151,10 @@ class EtcdService:
 
         :param client: the host the request comes from.
         """
+        late = self.late_requests.get(client, 0.0) * self._world.noise.random()
+        self._world.after(late, self._send, client, host, path, body, reply)
+
+    def _send(self, client: str, host: str, path: str, body: Any, reply: Any) -> None:
         self._net.send(client, host, "etcd", self._arrive, client, host, path, body, reply)
 
     def _arrive(self, client: str, host: str, path: str, body: Any, reply: Any) -> None:

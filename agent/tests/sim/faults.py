@@ -212,6 +212,18 @@ def trouble_etcd(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     return start_all
 
 
+def late_requests(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Let what the host sends to etcd come late, and in another order; answers come at once."""
+    late = 0.3 + 3 * fault.choice
+    host.note(f"requests to etcd are up to {late:.2f} s late")
+    cluster.etcd.late_requests[host.name] = late
+
+    def undo() -> None:
+        cluster.etcd.late_requests.pop(host.name, None)
+
+    return undo
+
+
 def bad_network(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     """Lose, delay and reorder messages; lose answers of etcd to what it has done."""
     net = cluster.net
@@ -295,6 +307,7 @@ FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], .
     (split, 3, 15),
     (trouble_etcd, 9, 15),
     (bad_network, 5, 10),
+    (late_requests, 4, 10),
     (slow_disk, 3, 10),
     (sick_disk, 2, 15),
     (stop_agent, 2, 10),
@@ -307,9 +320,24 @@ BY_NAME: Final = {call.__name__: call for call, _, _ in FAULTS}
 # What a plan is about: the faults there shall be, how many, and how soon they follow each other.
 # Elections among unequal standbys, leases, transitions of the sync key, and leads handed over.
 ELECTIONS: Final = ("cut_standby", "lose_host", "pause_host", "cut", "slow_disk", "freeze_agent")
-LEASES: Final = ("freeze_agent", "cut", "trouble_etcd", "bad_network", "pause_host", "kill_agent")
+LEASES: Final = (
+    "late_requests",
+    "freeze_agent",
+    "cut",
+    "trouble_etcd",
+    "bad_network",
+    "pause_host",
+    "kill_agent",
+)
 TRANSITIONS: Final = ("cut_standby", "reconfigure", "split", "lose_host", "crash_postgres", "cut")
-HANDOVERS: Final = ("crash_postgres", "cut_standby", "trouble_etcd", "freeze_agent", "bad_network")
+HANDOVERS: Final = (
+    "late_requests",
+    "crash_postgres",
+    "cut_standby",
+    "trouble_etcd",
+    "freeze_agent",
+    "bad_network",
+)
 STYLES: Final = ((), (), ELECTIONS, LEASES, TRANSITIONS, HANDOVERS)
 
 

@@ -120,6 +120,7 @@ class Host:
         self.is_up = True
         self.is_paused = False
         self.is_disabled = False
+        self.is_gone = False
         self._booted_at = -1000.0 * (1 + world.noise.random())
 
     def clock(self) -> float:
@@ -187,7 +188,7 @@ class Host:
 
     def boot(self) -> None:
         """Come back: etcd and the agent start, PostgreSQL is the agent's to start."""
-        if not self.is_up:
+        if not self.is_up and not self.is_gone:
             self.note("host boots")
             self.is_up = True
             self.boots += 1

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from agent.tests.sim.__main__ import outcomes
 from agent.tests.sim.history import run
+from agent.tests.sim.many import outcomes
 from agent.tests.sim.mutants import BY_NAME
 
 pytestmark = pytest.mark.timeout(1800)
@@ -36,7 +36,7 @@ def caught(mutant: str) -> str:
 
 def test_no_history_breaks_an_invariant() -> None:
     writes = 0
-    for outcome in outcomes(range(HISTORIES), os.cpu_count() or 1):
+    for outcome in outcomes(range(HISTORIES)):
         assert outcome.violation is None, outcome.report()
         writes += outcome.acknowledged
     assert writes > 100 * HISTORIES

@@ -14,7 +14,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
-from pgherd.hang import Pace, Silence, pause
+from pgherd.hang import Probe
 from pgherd.wal import segment_bytes
 
 if TYPE_CHECKING:
@@ -34,17 +34,16 @@ ROOM_AGAIN: Final = 2
 NOT_THE_DISK: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
 
 
-class DiskProbe:
+class DiskProbe(Probe):
     """Writes a small file and looks at the free room, in a thread that may hang.
 
     :param hang_timeout: seconds after which a write that does not end counts as a dead disk.
     """
 
     def __init__(self, data_dir: Path, hang_timeout: float, clock: Clock) -> None:
+        super().__init__(hang_timeout, clock)
         self._data_dir = data_dir
-        self._pace = Pace(hang_timeout)
         self._clock = clock
-        self._silence = Silence(clock, pause(hang_timeout) / 4)
         self._known = ""
 
     def look(self) -> str:
@@ -54,23 +53,10 @@ class DiskProbe:
             return f"a write to {self._data_dir} did not end within {limit:g} s"
         return self._known
 
-    def retime(self, hang_timeout: float) -> None:
-        """Use another limit; what was owed under the old one is forgiven."""
-        self._pace.change(hang_timeout)
-        self._silence.end()
-
-    async def run(self) -> None:
-        """Look for ever; what was found last is what `look` returns."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._silence.keep())
-            tasks.create_task(self._look_for_ever())
-
-    async def _look_for_ever(self) -> None:
-        while True:
-            # One at a time: while a thread hangs no other is begun.
-            self._known = await self._in_thread()
-            self._silence.end()
-            await self._pace.rest()
+    async def look_once(self) -> bool:
+        """Write and look; any outcome is an answer, only silence is none."""
+        self._known = await self._in_thread()
+        return True
 
     async def _in_thread(self) -> str:
         loop = asyncio.get_running_loop()

@@ -87,7 +87,41 @@ class Pace:
         self._changed.clear()
 
 
-class HangProbe:
+class Probe:
+    """Looks again and again at something that may hang; `look_once` says how.
+
+    :param limit: seconds without an answer after which the caller gives it up; here it says how
+        often to look.
+    """
+
+    def __init__(self, limit: float, clock: Clock) -> None:
+        self._pace = Pace(limit)
+        self._silence = Silence(clock, pause(limit) / 4)
+
+    def retime(self, limit: float) -> None:
+        """Use another limit; what was owed under the old one is forgiven."""
+        self._pace.change(limit)
+        self._silence.end()
+
+    async def run(self) -> None:
+        """Look for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._silence.keep())
+            tasks.create_task(self._look_for_ever())
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            # One look at a time: while one hangs no other is begun.
+            if await self.look_once():
+                self._silence.end()
+            await self._pace.rest()
+
+    async def look_once(self) -> bool:
+        """Look; tell whether there was an answer."""
+        raise NotImplementedError
+
+
+class HangProbe(Probe):
     """Asks the local instance something on a new connection, again and again.
 
     Any answer will do, also a refusal ("too many clients", "starting up", nobody listens).
@@ -98,32 +132,15 @@ class HangProbe:
     """
 
     def __init__(self, conninfo: str, hang_timeout: float, clock: Clock) -> None:
+        super().__init__(hang_timeout, clock)
         self._conninfo = conninfo
-        self._pace = Pace(hang_timeout)
-        self._silence = Silence(clock, pause(hang_timeout) / 4)
 
     def silent_for(self, now: float) -> float:
         """Return for how many seconds there has been no answer at *now* (boottime seconds)."""
         return self._silence.seconds(now)
 
-    def retime(self, hang_timeout: float) -> None:
-        """Use another limit; what was owed under the old one is forgiven."""
-        self._pace.change(hang_timeout)
-        self._silence.end()
-
-    async def run(self) -> None:
-        """Ask for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._silence.keep())
-            tasks.create_task(self._ask_for_ever())
-
-    async def _ask_for_ever(self) -> None:
-        while True:
-            if await self._answers():
-                self._silence.end()
-            await self._pace.rest()
-
-    async def _answers(self) -> bool:
+    async def look_once(self) -> bool:
+        """Open a connection and ask; tell whether anything came back."""
         connection = Connection(self._conninfo, self._pace.limit)
         try:
             await connection.query("SELECT 1")

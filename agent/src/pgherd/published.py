@@ -191,8 +191,7 @@ def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
         body["pause"] = True
     mode = cluster.settings.synchronous_mode
     if mode != "off" and cluster.sync is not None:
-        electing = cluster.sync.electing
-        count = max(0, len(electing.voters) - electing.quorum)
+        count = cluster.sync.electing.fitting.count
         strict = cluster.settings.synchronous_mode_strict
         body["pgherd"] = {
             "synchronous_mode": mode,

@@ -44,6 +44,12 @@ class Electing:
     voters: frozenset[str] = frozenset()
     quorum: int = 0
 
+    @property
+    def fitting(self) -> Acknowledging:
+        """The weakest setting that this electorate allows: as few acknowledgements as hold."""
+        count = max(0, len(self.voters) - self.quorum)
+        return Acknowledging(count, self.voters if count else frozenset())
+
 
 Step = Acknowledging | Electing
 
@@ -103,11 +109,9 @@ def succeed(electing: Electing, former: str, winner: str) -> tuple[Acknowledging
     As many standbys as before must acknowledge. Every commit of the past is on the winner and on
     the groups that acknowledged it, so a quorum not below the former one still meets them.
     """
-    count = max(0, len(electing.voters) - electing.quorum)
     voters = (electing.voters | {former}) - {winner}
-    return Acknowledging(count, voters if count else frozenset()), Electing(
-        voters, len(voters) - count
-    )
+    succeeded = Electing(voters, len(voters) - electing.fitting.count)
+    return succeeded.fitting, succeeded
 
 
 def parse_names(setting: str) -> Acknowledging:

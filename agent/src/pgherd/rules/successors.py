@@ -55,10 +55,7 @@ def leading_names(view: View) -> str:
     sync, settings = view.sync, view.settings
     if settings.synchronous_mode == "off":
         return ""
-    acknowledging = Acknowledging()
-    if sync is not None:
-        count = max(0, len(sync.electing.voters) - sync.electing.quorum)
-        acknowledging = Acknowledging(count, sync.electing.voters if count else frozenset())
+    acknowledging = sync.electing.fitting if sync is not None else Acknowledging()
     if acknowledging.count == 0 and settings.synchronous_mode_strict:
         acknowledging = Acknowledging(1, frozenset({NOBODY}))
     return format_names(acknowledging, any_of_them=settings.synchronous_mode == "quorum")

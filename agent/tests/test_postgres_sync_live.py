@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from agent.tests.postgres_processes import INSTALLED, MISSING, WITHIN, nodes
-from pgherd.errors import NotAnsweringError
+from pgherd.errors import NotAnsweringError, PostgresError
 from pgherd.postgres import Postgres
 from pgherd.postmaster import Cage
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
@@ -255,6 +255,15 @@ class TestPromotion:
                 second, lambda instance: has_flushed(instance, instance.location or 0)
             )
             assert seen.replication[0]["application_name"] == "pg1"
+
+    async def test_it_stays_a_standby_when_the_lease_has_run_out_at_the_last_moment(self) -> None:
+        """An agent may be frozen between its decision and the promotion."""
+        async with nodes(2) as [first, second]:
+            await first.create()
+            await second.copy(first)
+            with pytest.raises(PostgresError, match="lease"):
+                await second.postgres.promote(PG2, WITHIN, lambda: False)
+            assert (await second.postgres.observe()).is_standby
 
     async def test_its_timeline_gets_the_number_that_was_reserved(self) -> None:
         """Standbys on the old timeline find their way past the numbers that were left out."""

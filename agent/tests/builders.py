@@ -10,20 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.config import Config, build
-from pgherd.model import (
-    Cluster,
-    Control,
-    Instance,
-    LeaderKey,
-    Lease,
-    Member,
-    Peer,
-    Process,
-    SyncKey,
-    View,
-)
+from pgherd.model import Cluster, Control, Instance, LeaderKey, Lease, Member, Process, SyncKey
 from pgherd.quorum import Electing
 from pgherd.settings import Tags
+from pgherd.view import Peer, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

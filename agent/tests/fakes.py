@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from pgherd.config import Config
     from pgherd.history import Branch
-    from pgherd.model import Instance, Member, Peer
+    from pgherd.model import Instance, Member
+    from pgherd.view import Peer
 
 
 class Clock:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from pgherd.model import View
+    from pgherd.view import View
 
 
 class Served:

@@ -27,12 +27,14 @@ from agent.tests.served import Served, serving
 from pgherd.api import Api, parse_bytes
 from pgherd.errors import ListenError
 from pgherd.etcd import Put
-from pgherd.model import Instance, View
+from pgherd.model import Instance
 from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from pgherd.view import View
 
 PRIMARY_PATHS = ("/", "/primary", "/master", "/read-write", "/leader")
 LEADER = view(primary(), cluster=cluster(ME, optime=0x3000))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -56,8 +56,11 @@ from pgherd.actions import (
     WriteSync,
 )
 from pgherd.decide import RULES, decide
-from pgherd.model import Instance, LeaderKey, Member, SyncKey, View
+from pgherd.model import Instance, LeaderKey, Member, SyncKey
 from pgherd.settings import Tags
+
+if TYPE_CHECKING:
+    from pgherd.view import View
 
 PG2 = cluster().members["pg2"]
 AHEAD = peer(position=0x4000)

@@ -49,12 +49,14 @@ from pgherd.actions import (
     WriteSync,
 )
 from pgherd.decide import decide
-from pgherd.model import Instance, LeaderKey, Process, View
+from pgherd.model import Instance, LeaderKey, Process
 from pgherd.quorum import NOBODY_ACKNOWLEDGES, Electing, holds, parse_names
 from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pgherd.view import View
 
 AHEAD = peer(position=0x4000)
 

@@ -28,7 +28,8 @@ from pgherd.model import LeaderKey
 
 if TYPE_CHECKING:
     from agent.tests.stage import Stage
-    from pgherd.model import Cluster, Instance, View
+    from pgherd.model import Cluster, Instance
+    from pgherd.view import View
 
 WITHIN = 1.0
 # A standby of a cluster that has had elections, which has streamed from pg3 last.

@@ -40,7 +40,7 @@ from pgherd.settings import Tags
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pgherd.model import Peer, View
+    from pgherd.view import Peer, View
 
 # A standby that has stopped receiving: what it has is its vote.
 SILENT = standby(upstream=None, receiver_status=None)

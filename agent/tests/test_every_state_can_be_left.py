@@ -43,7 +43,7 @@ from pgherd import decide
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pgherd.model import Peer, View
+    from pgherd.view import Peer, View
 
 # So many faults lie on one path at most; what was broken may be mended at any time. With 2, three
 # members take hours and some gigabytes.

@@ -25,10 +25,12 @@ from agent.tests.builders import (
 from agent.tests.fakes import Rig
 from pgherd.decide import RULES, decide
 from pgherd.metrics import exposition
-from pgherd.model import Instance, View
+from pgherd.model import Instance
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pgherd.view import View
 
 # 1.8, release 4.1.
 PATRONIS = {

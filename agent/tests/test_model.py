@@ -24,18 +24,10 @@ from agent.tests.builders import (
     unlocked,
     view,
 )
-from pgherd.model import (
-    Instance,
-    LeaderKey,
-    Member,
-    Process,
-    SyncKey,
-    View,
-    format_lsn,
-    parse_lsn,
-)
+from pgherd.model import Instance, LeaderKey, Member, Process, SyncKey, format_lsn, parse_lsn
 from pgherd.quorum import Electing
 from pgherd.settings import Settings, Tags
+from pgherd.view import View
 
 
 class TestPositions:

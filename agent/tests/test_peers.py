@@ -13,13 +13,15 @@ from aiohttp import web
 from agent.tests.builders import config, member, primary, standby, unlocked
 from agent.tests.etcd_processes import free_ports
 from pgherd.decide import decide
-from pgherd.model import Instance, Peer
 from pgherd.peers import HttpPeers, parse_peer
 from pgherd.published import patroni_body
 from pgherd.settings import Tags
+from pgherd.view import Peer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from pgherd.model import Instance
 
 STANDBY = {
     "state": "running",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,9 +25,12 @@ from agent.tests.builders import (
     view,
 )
 from pgherd.decide import decide
-from pgherd.model import Instance, View
+from pgherd.model import Instance
 from pgherd.published import cluster_body, member_key, patroni_body, role, state
 from pgherd.settings import Tags
+
+if TYPE_CHECKING:
+    from pgherd.view import View
 
 CONFIG = config()
 PENDING = {"max_connections": {"old_value": "100", "new_value": "200"}}

@@ -39,7 +39,7 @@ from pgherd.rules.sync import (
 )
 
 if TYPE_CHECKING:
-    from pgherd.model import View
+    from pgherd.view import View
 
 BOTH = (row("pg2"), row("pg3"))
 ANY_ONE = 'ANY 1 ("pg2","pg3")'

@@ -26,7 +26,8 @@ from pgherd.model import LeaderKey
 from pgherd.tracking import Tracker
 
 if TYPE_CHECKING:
-    from pgherd.model import Cluster, Instance, View
+    from pgherd.model import Cluster, Instance
+    from pgherd.view import View
 
 STALL = 2.5
 ANY_ONE = 'ANY 1 ("pg2","pg3")'

@@ -19,7 +19,8 @@ from pgherd.upkeep import RAFT_CHECK_SECONDS, SLOT_ADVANCE_SECONDS, Upkeep
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pgherd.model import Cluster, Instance, View
+    from pgherd.model import Cluster, Instance
+    from pgherd.view import View
 
 
 def slot(**changes: Any) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from agent.tests.builders import NOW, SYSTEM_ID, control, member
 from pgherd.decide import Decision, decide
-from pgherd.model import Cluster, Instance, LeaderKey, Lease, Member, Peer, Process, SyncKey, View
+from pgherd.model import Cluster, Instance, LeaderKey, Lease, Member, Process, SyncKey
 from pgherd.quorum import Acknowledging, parse_names
 from pgherd.rules.sync import ALONE_SECONDS, ASK_AFTER_SECONDS, standbys
 from pgherd.settings import Tags
+from pgherd.view import Peer, View
 
 STOPPED: Final = "stopped"
 STARTING: Final = "starting"

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgherd.loop import Loop
-    from pgherd.model import Instance, View
+    from pgherd.model import Instance
+    from pgherd.view import View
 
 UNITS: Final = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30, "tb": 2**40}
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgherd.actions import Action
-from pgherd.model import View
 from pgherd.rules import birth, election, primary, recovery, safety, standby
 from pgherd.rules.rule import Rule, nothing
+from pgherd.view import View
 
 IDLE: Final = Rule(
     "wait",

@@ -19,8 +19,9 @@ from pgherd.errors import PostgresError
 from pgherd.rejoin import is_diverged
 
 if TYPE_CHECKING:
-    from pgherd.model import Cluster, Instance, LeaderKey, Member, View
+    from pgherd.model import Cluster, Instance, LeaderKey, Member
     from pgherd.postgres import Postgres
+    from pgherd.view import View
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pgherd.guard import GuardState
-    from pgherd.model import Member, Peer
+    from pgherd.model import Member
+    from pgherd.view import Peer
 
 Clock = Callable[[], float]
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from pgherd.config import Config
     from pgherd.effects import Clock, Peers
-    from pgherd.model import Cluster, View
+    from pgherd.model import Cluster
+    from pgherd.view import View
 
 
 # Whoever an agent before us may have promised something.

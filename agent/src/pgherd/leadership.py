@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pgherd.config import Config
     from pgherd.failsafe import Failsafe
     from pgherd.loop import Effects
-    from pgherd.model import SyncKey, View
+    from pgherd.model import SyncKey
     from pgherd.tracking import Tracker
+    from pgherd.view import View
 
 log = logging.getLogger(__name__)
 

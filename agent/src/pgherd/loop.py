@@ -36,12 +36,13 @@ from pgherd.descent import Descent
 from pgherd.errors import ForeignDataError, PostgresError, StoreError
 from pgherd.failsafe import Failsafe
 from pgherd.leadership import Leadership
-from pgherd.model import Cluster, Instance, Member, Peer, Process, View
+from pgherd.model import Cluster, Instance, Member, Process
 from pgherd.operations import Operations
 from pgherd.published import member_key
 from pgherd.rejoin import rejoin
 from pgherd.tracking import Tracker
 from pgherd.upkeep import Upkeep
+from pgherd.view import Peer, View
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pgherd.model import Member, Peer
 from pgherd.settings import Tags
+from pgherd.view import Peer
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
+
+    from pgherd.model import Member
 
 log = logging.getLogger(__name__)
 

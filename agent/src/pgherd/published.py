@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd import PATRONI_VERSION, __version__
-from pgherd.model import Cluster, Instance, Member, Process, View, format_lsn
+from pgherd.model import Cluster, Instance, Member, Process, format_lsn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgherd.config import Config
     from pgherd.decide import Decision
+    from pgherd.view import View
 
 
 # What Patroni tells of a standby that streams from us.

@@ -10,7 +10,8 @@ from pgherd.model import LeaderKey, Process
 from pgherd.rules.sync import standbys
 
 if TYPE_CHECKING:
-    from pgherd.model import Cluster, Instance, View
+    from pgherd.model import Cluster, Instance
+    from pgherd.view import View
 
 
 @dataclass

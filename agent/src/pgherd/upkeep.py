@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from pgherd.config import Config
     from pgherd.effects import Clock
     from pgherd.history import Branch
-    from pgherd.model import Cluster, Instance, LeaderKey, View
+    from pgherd.model import Cluster, Instance, LeaderKey
     from pgherd.postgres import Postgres
     from pgherd.store import Store
+    from pgherd.view import View
 
 log = logging.getLogger(__name__)
 

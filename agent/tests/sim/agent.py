@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.tests.sim.host import Host
-    from pgherd.model import Member, Peer
+    from pgherd.model import Member
+    from pgherd.view import Peer
 
 
 class SimSystemd:

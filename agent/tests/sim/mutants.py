@@ -16,8 +16,9 @@ from unittest.mock import patch
 
 from pgherd import decide
 from pgherd.etcd import Compare
-from pgherd.model import Lease, Peer
+from pgherd.model import Lease
 from pgherd.quorum import Acknowledging, Electing, Step
+from pgherd.view import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,8 +4,9 @@
 from typing import Final
 
 from pgherd.actions import Action, Bootstrap, Clone, Demote, ReleaseKey
-from pgherd.model import Member, View
+from pgherd.model import Member
 from pgherd.rules.rule import Rule, nothing
+from pgherd.view import View
 
 
 def _is_empty(view: View) -> bool:

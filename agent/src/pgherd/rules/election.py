@@ -14,9 +14,9 @@ more commit acknowledged by it (the argument of a Raft vote, Ongaro and Ousterho
 from typing import Final
 
 from pgherd.actions import Action, Follow, StopReceiving, TakeKey
-from pgherd.model import Peer, View
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import succession
+from pgherd.view import Peer, View
 
 
 def _is_voting(view: View) -> bool:

@@ -4,10 +4,10 @@
 from typing import Final
 
 from pgherd.actions import Demote, Lead, ReleaseKey, TakeKey
-from pgherd.model import View
 from pgherd.rules import sync
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import others_can_lead, was_succeeded
+from pgherd.view import View
 
 
 def _someone_went_on(view: View) -> bool:

@@ -9,10 +9,11 @@ from pgherd.actions import (
     StartPrimary,
     StartStandby,
 )
-from pgherd.model import Process, View
+from pgherd.model import Process
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import leading_names, others_can_lead
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
+from pgherd.view import View
 
 # A crashed primary is started in place once; when that fails somebody else shall lead.
 MAX_START_FAILURES: Final = 1

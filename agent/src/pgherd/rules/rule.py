@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgherd.actions import Action
-from pgherd.model import View
+from pgherd.view import View
 
 
 @dataclass(frozen=True)

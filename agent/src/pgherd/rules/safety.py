@@ -4,9 +4,10 @@
 from typing import Final
 
 from pgherd.actions import Action, Demote, Refuse, StopAndLeave
-from pgherd.model import Process, View
+from pgherd.model import Process
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import was_succeeded
+from pgherd.view import View
 
 
 def _leads_without_key(view: View) -> bool:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Final
 
 from pgherd.actions import Action, KeepSlots, Promote, ReleaseKey, WriteSync
-from pgherd.model import View
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import free_timeline, leading_names, was_succeeded
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
+from pgherd.view import View
 
 
 def _has_other_leader(view: View) -> bool:

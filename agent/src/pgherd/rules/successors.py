@@ -9,7 +9,7 @@ from pgherd.model import SyncKey
 from pgherd.quorum import NOBODY, Acknowledging, format_names, succeed
 
 if TYPE_CHECKING:
-    from pgherd.model import View
+    from pgherd.view import View
 
 
 def others_can_lead(view: View) -> bool:

@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pgherd.actions import Action, Demote, Lead, ReleaseKey, SetSyncNames, WriteSync
-from pgherd.model import Member, SyncKey, View
+from pgherd.model import Member, SyncKey
 from pgherd.quorum import NOBODY, Acknowledging, Electing, format_names, holds, next_step
 from pgherd.rules.rule import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from pgherd.view import View
 
 # A leader without any standby asks those that live whom they reach, and goes on alone when they
 # have answered and nobody is back: not so long that clients notice much. Seconds.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pgherd.actions import Action, Follow, Rejoin
 
 if TYPE_CHECKING:
-    from pgherd.model import View
+    from pgherd.view import View
 
 
 def points_elsewhere(view: View) -> bool:

@@ -94,7 +94,7 @@ class TestAFailover:
         await asyncio.sleep(0)
         await stage.round()
         assert stage.calls.count(("checkpoint",)) >= 1
-        assert stage.loop._checkpoint is None
+        assert stage.loop.actor._checkpoint is None
 
 
 class TestALeader:

@@ -10,42 +10,21 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pgherd.actions import (
-    Action,
-    Bootstrap,
-    Clone,
-    Demote,
-    Follow,
-    KeepSlots,
-    Lead,
-    Promote,
-    Refuse,
-    Rejoin,
-    ReleaseKey,
-    SetSyncNames,
-    StartPrimary,
-    StartStandby,
-    StopAndLeave,
-    StopReceiving,
-    TakeKey,
-    WriteSync,
-)
-from pgherd.births import bootstrap, clone
+from pgherd.acting import Actor
 from pgherd.decide import Decision, decide
 from pgherd.descent import Descent
-from pgherd.errors import ForeignDataError, PostgresError, StoreError
+from pgherd.errors import StoreError
 from pgherd.failsafe import Failsafe
 from pgherd.leadership import Leadership
-from pgherd.model import Cluster, Instance, Member, Process
+from pgherd.model import Cluster, Instance, Process
 from pgherd.operations import Operations
 from pgherd.published import member_key
-from pgherd.rejoin import rejoin
 from pgherd.tracking import Tracker
 from pgherd.upkeep import Upkeep
 from pgherd.view import Peer, View
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable
 
     from pgherd.config import Config
     from pgherd.effects import Clock, Guard, Health, Peers, Systemd
@@ -58,15 +37,11 @@ log = logging.getLogger(__name__)
 # Rules in which nothing is expected to happen soon; in all others the loop looks more often.
 STEADY = frozenset({"lead", "stream"})
 BUSY_INTERVAL_SECONDS = 0.3
-# A reload is in force after about this long.
-RELOAD_SECONDS = 0.02
 # The peers cast their votes within milliseconds of each other: who lacks some asks again soon.
 VOTING_INTERVAL_SECONDS = 0.05
 VOTING = frozenset({"votes_missing", "stop_receiving"})
 # Keys whose change matters to every member at once.
 URGENT_KEYS = frozenset({"leader", "initialize", "config", "failover", "sync"})
-# Below the unit's TimeoutStopSec (300 s), so that an immediate stop still has its turn.
-STOP_SECONDS = 240.0
 
 
 def stall_seconds(config: Config) -> float:
@@ -109,10 +84,11 @@ class Loop:
         self.tracker = Tracker(stall_seconds(config))
         self.failsafe = Failsafe(config, effects.peers, effects.clock, self._extend_promise)
         self.leadership = Leadership(config, effects, self.tracker, self.failsafe, wake.set)
+        self.actor = Actor(self)
         self._dynamic: object = None
+        self._rounded = asyncio.Condition()
         self._store_answered = True
         self._guarding = False
-        self._checkpoint: asyncio.Task[None] | None = None
         effects.keeper.on_renewal(self._extend_guard)
 
     async def run(self) -> None:
@@ -139,11 +115,24 @@ class Loop:
         self._note(decision, view)
         for action in decision.actions:
             try:
-                await self.act(action, view)
+                await self.actor.act(action, view)
             except OSError as error:
                 # A full disk, say. The lease is renewed on, and the next round tries again.
                 log.error("rule %s could not be carried out: %s", decision.rule.name, error)
         await self._publish(view)
+        async with self._rounded:
+            self._rounded.notify_all()
+
+    async def changed(self, wanted: Callable[[View], bool], within: float) -> bool:
+        """Wait until *wanted* holds of the view of some round; tell whether it came to that.
+
+        :param within: seconds.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within), self._rounded:
+                await self._rounded.wait_for(lambda: wanted(self.view))
+                return True
+        return wanted(self.view)
 
     async def _rest(self) -> None:
         interval = self.config.timing.loop_interval
@@ -308,100 +297,7 @@ class Loop:
         # The loop gets the first go at the deadline: it stops PostgreSQL, the guard kills it.
         self.effects.guard.arm(until + self.config.timing.margin / 2)
 
-    # Acting
-
-    async def act(self, action: Action, view: View) -> None:
-        """Carry out one action; long ones begin and go on beside the loop."""
-        postgres, begin = self.effects.postgres, self.operations.begin
-        match action:
-            case TakeKey(sync):
-                await self.leadership.take_key(view, sync)
-            case StopReceiving():
-                await self._stop_receiving()
-            case WriteSync(sync):
-                await self.leadership.write_sync(view, sync)
-            case SetSyncNames(names):
-                log.info("commits wait for: %s", names or "nobody")
-                await postgres.set_sync_names(names)
-                asyncio.get_running_loop().call_later(RELOAD_SECONDS, self.wake.set)
-            case Promote(names, timeline):
-                begin("promote", self.leadership.promote(view, names, timeline))
-            case Follow(leader):
-                log.info("following %s", leader.name)
-                await postgres.follow(leader)
-            case Lead():
-                self._settle_timeline(view)
-                await self.leadership.renew_ttl(view)
-                await self.upkeep.lead(view)
-            case KeepSlots():
-                await self.leadership.renew_ttl(view)
-                await self.upkeep.keep_standby_slots(view)
-            case Demote():
-                await self.operations.cancel()
-                await postgres.stop_now()
-                self.wake.set()
-            case StartPrimary(names):
-                begin("start primary", self._start(postgres.start_primary(names)))
-            case StartStandby():
-                begin("start standby", self._start(postgres.start_standby(None)))
-            case Rejoin(leader):
-                self.descent.note_restart(view)
-                begin("rejoin", self._rejoin(leader, view))
-            case Clone(source):
-                begin("clone", clone(postgres, source, view.other_leader))
-            case Bootstrap():
-                begin("bootstrap", bootstrap(self.config, self.effects.store,
-                                             self.effects.keeper, postgres))  # fmt: skip
-            case ReleaseKey():
-                await self.leadership.release_key(view)
-            case StopAndLeave():
-                begin("stop", self._stop_and_leave(view))
-            case Refuse(found, expected):
-                data_dir = str(postgres.data_dir)
-                self.failure = ForeignDataError(data_dir, found, expected, self.config.scope)
-                self.finished.set()
-
-    async def _stop_receiving(self) -> None:
-        try:
-            await self.effects.postgres.stop_receiving(self.config.timing.peer_timeout)
-        except PostgresError as error:
-            log.warning("this standby cannot vote yet: %s", error)
-        else:
-            self.wake.set()
-
-    async def _start(self, starting: Coroutine[None, None, None]) -> None:
-        try:
-            await starting
-        except PostgresError:
-            self.tracker.start_failures += 1
-            raise
-
-    async def _rejoin(self, leader: Member, view: View) -> None:
-        use_rewind = view.settings.use_pg_rewind
-        await rejoin(self.effects.postgres, leader, use_rewind, STOP_SECONDS)
-
-    async def _stop_and_leave(self, view: View) -> None:
-        await self.effects.postgres.stop(STOP_SECONDS)
-        await self.leadership.release_key(view)
-        try:
-            await self.effects.keeper.revoke()
-        except StoreError as error:
-            log.warning("the lease could not be given back, it will expire: %s", error)
-        self.finished.set()
-
-    def _settle_timeline(self, view: View) -> None:
-        """Write the checkpoint that pg_rewind on other members waits for (R5)."""
-        if view.instance.owes_checkpoint and self._checkpoint is None:
-            self._checkpoint = asyncio.create_task(self._write_checkpoint())
-
-    async def _write_checkpoint(self) -> None:
-        try:
-            await self.effects.postgres.checkpoint()
-        except PostgresError as error:
-            log.warning("the checkpoint after the promotion failed: %s", error)
-        finally:
-            self._checkpoint = None
-            self.wake.set()
+    # Publishing
 
     async def _publish(self, view: View) -> None:
         lease = self.effects.keeper.lease

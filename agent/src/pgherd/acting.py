@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the loop does about a decision: each action carried out, long ones beside the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from pgherd.actions import (
+    Action,
+    Bootstrap,
+    Clone,
+    Demote,
+    Follow,
+    KeepSlots,
+    Lead,
+    Promote,
+    Refuse,
+    Rejoin,
+    ReleaseKey,
+    SetSyncNames,
+    StartPrimary,
+    StartStandby,
+    StopAndLeave,
+    StopReceiving,
+    TakeKey,
+    WriteSync,
+)
+from pgherd.births import bootstrap, clone
+from pgherd.errors import ForeignDataError, PostgresError, StoreError
+from pgherd.rejoin import rejoin
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from pgherd.loop import Loop
+    from pgherd.model import Member
+    from pgherd.view import View
+
+log = logging.getLogger(__name__)
+
+# A reload is in force after about this long.
+RELOAD_SECONDS: Final = 0.02
+# Below the unit's TimeoutStopSec (300 s), so that an immediate stop still has its turn.
+STOP_SECONDS: Final = 240.0
+
+
+class Actor:
+    """Carries out what the decisions of *loop* ask for."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._checkpoint: asyncio.Task[None] | None = None
+
+    async def act(self, action: Action, view: View) -> None:
+        """Carry out one action; long ones begin and go on beside the loop."""
+        loop = self._loop
+        postgres, begin = loop.effects.postgres, loop.operations.begin
+        match action:
+            case TakeKey(sync):
+                await loop.leadership.take_key(view, sync)
+            case StopReceiving():
+                await self._stop_receiving()
+            case WriteSync(sync):
+                await loop.leadership.write_sync(view, sync)
+            case SetSyncNames(names):
+                log.info("commits wait for: %s", names or "nobody")
+                await postgres.set_sync_names(names)
+                asyncio.get_running_loop().call_later(RELOAD_SECONDS, loop.wake.set)
+            case Promote(names, timeline):
+                begin("promote", loop.leadership.promote(view, names, timeline))
+            case Follow(leader):
+                log.info("following %s", leader.name)
+                await postgres.follow(leader)
+            case Lead():
+                self._settle_timeline(view)
+                await loop.leadership.renew_ttl(view)
+                await loop.upkeep.lead(view)
+            case KeepSlots():
+                await loop.leadership.renew_ttl(view)
+                await loop.upkeep.keep_standby_slots(view)
+            case Demote():
+                await loop.operations.cancel()
+                await postgres.stop_now()
+                loop.wake.set()
+            case StartPrimary(names):
+                begin("start primary", self._start(postgres.start_primary(names)))
+            case StartStandby():
+                begin("start standby", self._start(postgres.start_standby(None)))
+            case Rejoin(leader):
+                loop.descent.note_restart(view)
+                begin("rejoin", self._rejoin(leader, view))
+            case Clone(source):
+                begin("clone", clone(postgres, source, view.other_leader))
+            case Bootstrap():
+                begin("bootstrap", bootstrap(loop.config, loop.effects.store,
+                                             loop.effects.keeper, postgres))  # fmt: skip
+            case ReleaseKey():
+                await loop.leadership.release_key(view)
+            case StopAndLeave():
+                begin("stop", self._stop_and_leave(view))
+            case Refuse(found, expected):
+                data_dir = str(postgres.data_dir)
+                loop.failure = ForeignDataError(data_dir, found, expected, loop.config.scope)
+                loop.finished.set()
+
+    async def _stop_receiving(self) -> None:
+        try:
+            await self._loop.effects.postgres.stop_receiving(self._loop.config.timing.peer_timeout)
+        except PostgresError as error:
+            log.warning("this standby cannot vote yet: %s", error)
+        else:
+            self._loop.wake.set()
+
+    async def _start(self, starting: Coroutine[None, None, None]) -> None:
+        try:
+            await starting
+        except PostgresError:
+            self._loop.tracker.start_failures += 1
+            raise
+
+    async def _rejoin(self, leader: Member, view: View) -> None:
+        use_rewind = view.settings.use_pg_rewind
+        await rejoin(self._loop.effects.postgres, leader, use_rewind, STOP_SECONDS)
+
+    async def _stop_and_leave(self, view: View) -> None:
+        await self._loop.effects.postgres.stop(STOP_SECONDS)
+        await self._loop.leadership.release_key(view)
+        try:
+            await self._loop.effects.keeper.revoke()
+        except StoreError as error:
+            log.warning("the lease could not be given back, it will expire: %s", error)
+        self._loop.finished.set()
+
+    def _settle_timeline(self, view: View) -> None:
+        """Write the checkpoint that pg_rewind on other members waits for (R5)."""
+        if view.instance.owes_checkpoint and self._checkpoint is None:
+            self._checkpoint = asyncio.create_task(self._write_checkpoint())
+
+    async def _write_checkpoint(self) -> None:
+        try:
+            await self._loop.effects.postgres.checkpoint()
+        except PostgresError as error:
+            log.warning("the checkpoint after the promotion failed: %s", error)
+        finally:
+            self._checkpoint = None
+            self._loop.wake.set()

@@ -24,9 +24,10 @@ from agent.tests.builders import (
 )
 from agent.tests.fakes import Rig
 from agent.tests.served import Served, serving
-from pgherd.api import Api, parse_bytes
+from pgherd.api import Api
 from pgherd.errors import ListenError
 from pgherd.etcd import Put
+from pgherd.health_checks import parse_bytes
 from pgherd.model import Instance
 from pgherd.settings import Tags
 

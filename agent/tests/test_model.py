@@ -112,6 +112,7 @@ class TestMember:
             ({"xlog_location": 5}, 5),
             ({"receive_lsn": "0/10", "replay_lsn": "0/8", "xlog_location": 9}, 16),
             ({"replay_lsn": "0/8"}, 8),
+            ({"receive_lsn": 16, "replay_lsn": 8, "xlog_location": 9}, 16),
             ({"receive_lsn": ""}, None),
         ],
     )
@@ -124,7 +125,7 @@ class TestMember:
         "data",
         [
             {"timeline": "x", "xlog_location": "y", "receive_lsn": "z", "tags": [1]},
-            {"timeline": [], "xlog_location": {}, "receive_lsn": 1, "tags": "no"},
+            {"timeline": [], "xlog_location": {}, "receive_lsn": [], "tags": "no"},
         ],
     )
     def test_damaged_values_count_as_not_given(self, data: dict[str, Any]) -> None:

@@ -29,11 +29,15 @@ def format_lsn(position: int) -> str:
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
-def _lsn(value: Any) -> int | None:
+def position_of(value: Any) -> int | None:
+    """Return the bytes a member key's position stands for: a number, or text; else None.
+
+    Patroni publishes numbers and reads nothing else; earlier agents of ours published text.
+    """
     try:
         return parse_lsn(str(value))
     except ValueError:
-        return None
+        return whole(value)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Member:
     @property
     def position(self) -> int | None:
         """The furthest WAL position the member last published, in bytes."""
-        known = [_lsn(self.data.get(key)) for key in ("receive_lsn", "replay_lsn")]
+        known = [position_of(self.data.get(key)) for key in ("receive_lsn", "replay_lsn")]
         known.append(whole(self.data.get("xlog_location")))
         return max((position for position in known if position is not None), default=None)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd import PATRONI_VERSION, __version__
-from pgherd.model import Cluster, Instance, Member, Process, format_lsn
+from pgherd.model import Cluster, Instance, Member, Process, format_lsn, position_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,9 +81,9 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
     if instance.is_standby:
         data["replication_state"] = replication_state(instance)
         if instance.received:
-            data["receive_lsn"] = format_lsn(instance.received)
+            data["receive_lsn"] = instance.received
         if instance.replayed:
-            data["replay_lsn"] = format_lsn(instance.replayed)
+            data["replay_lsn"] = instance.replayed
     if instance.owes_checkpoint:
         data["checkpoint_after_promote"] = False
     extra: dict[str, Any] = {}
@@ -229,7 +229,7 @@ def _member_row(cluster: Cluster, member: Member) -> dict[str, Any]:
 
 
 def _lag(kind: str, lsn: Any, optime: int) -> Mapping[str, Any]:
-    if not lsn:
+    position = position_of(lsn)
+    if not position:
         return {f"{kind}_lsn": "unknown", f"{kind}_lag": "unknown"}
-    position = Member("", {"replay_lsn": lsn}).position or 0
-    return {f"{kind}_lsn": lsn, f"{kind}_lag": max(0, optime - position)}
+    return {f"{kind}_lsn": format_lsn(position), f"{kind}_lag": max(0, optime - position)}

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from agent.tests.builders import config, raw_config
+from pgherd.access_config import Ctl, Login, ServerTls
 from pgherd.config import Fencing, KeepDiverged, Tls, load, merge, read_yaml
 from pgherd.errors import ConfigError
 from pgherd.settings import Tags
@@ -157,4 +158,48 @@ class TestBuilding:
 
     def test_without_certificates_there_is_no_tls(self) -> None:
         assert Tls().client_context() is None
-        assert Tls().server_context() is None
+        assert ServerTls().context() is None
+        assert Ctl().context() is None
+
+
+REST = {"listen": "127.0.0.1:8008", "connect_address": "127.0.0.1:8008"}
+LOGIN = {"username": "pgherd", "password": "op3n"}
+
+
+class TestTheRestApi:
+    def test_nothing_given_leaves_unsafe_methods_off(self) -> None:
+        built = config()
+        assert built.access.login is None
+        assert built.ctl.headers == {}
+
+    def test_the_server_s_section(self) -> None:
+        given = {
+            "authentication": LOGIN,
+            "allowlist": ["192.0.2.0/24"],
+            "allowlist_include_members": True,
+            "verify_client": "required",
+            "certfile": "/c.pem",
+            "server_tokens": "ProductOnly",
+        }
+        access = config(restapi={**REST, **given}).access
+        assert access.login == Login("pgherd", "op3n")
+        assert (access.allowlist, access.include_members) == (("192.0.2.0/24",), True)
+        assert (access.tls.verify_client, access.server_tokens) == ("required", "productonly")
+
+    def test_clients_take_from_the_server_s_section_what_theirs_lacks(self) -> None:
+        """1.7."""
+        rest = {**REST, "authentication": LOGIN, "cafile": "/ca", "certfile": "/c"}
+        ctl = config(restapi=rest).ctl
+        assert ctl.headers == {"Authorization": "Basic cGdoZXJkOm9wM24="}
+        assert (ctl.ca, ctl.certificate, ctl.insecure) == ("/ca", "/c", False)
+        own = {"authentication": {"username": "a", "password": "b"}, "cacert": "/b",
+               "certfile": "/d", "insecure": True}  # fmt: skip
+        ctl = config(restapi={**rest, "keyfile": "/k"}, ctl=own).ctl
+        assert ctl.login == Login("a", "b")
+        assert (ctl.ca, ctl.certificate, ctl.key, ctl.insecure) == ("/b", "/d", None, True)
+
+    def test_no_password_shows(self) -> None:
+        rest = {**REST, "authentication": LOGIN, "keyfile_password": "k3y"}
+        shown = repr(config(restapi=rest))
+        assert "pgherd" in shown
+        assert not any(secret in shown for secret in ("op3n", "k3y"))

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from agent.tests.builders import config, member, primary, standby, unlocked
 from agent.tests.etcd_processes import free_ports
+from pgherd.access_config import Ctl
 from pgherd.decide import decide
 from pgherd.peers import HttpPeers, parse_peer
 from pgherd.published import patroni_body
@@ -76,7 +77,7 @@ async def town() -> AsyncIterator[Town]:
 
 async def ask(town: Town, *names: str, within: float = 20.0) -> dict[str, Peer]:
     """Ask the members *names* of *town*."""
-    peers = HttpPeers(None)
+    peers = HttpPeers(Ctl())
     members = {name: member(name, api_url=f"{town.url}/{name}/patroni") for name in names}
     try:
         return await peers.ask(members, within)
@@ -99,7 +100,7 @@ async def test_one_that_hangs_costs_the_bound_and_no_answer_of_others(town: Town
 
 async def test_one_that_is_gone_is_left_out(town: Town) -> None:
     [port] = free_ports(1)
-    peers = HttpPeers(None)
+    peers = HttpPeers(Ctl())
     gone = member("pg2", api_url=f"http://127.0.0.1:{port}/patroni")
     try:
         assert await peers.ask({"pg2": gone}, 20) == {}
@@ -109,7 +110,7 @@ async def test_one_that_is_gone_is_left_out(town: Town) -> None:
 
 @pytest.mark.parametrize("url", ["", "nonsense", "http://", "http://[::1/patroni"])
 async def test_one_without_a_usable_address_is_left_out(town: Town, url: str) -> None:
-    peers = HttpPeers(None)
+    peers = HttpPeers(Ctl())
     try:
         assert await peers.ask({"pg2": member("pg2", api_url=url)}, 20) == {}
     finally:
@@ -138,7 +139,7 @@ async def test_an_answer_that_makes_no_sense_is_none(town: Town, answer: str) ->
 
 async def promises(town: Town, *names: str, within: float = 20.0) -> set[str]:
     """Ask the members *names* of *town* for their promise."""
-    peers = HttpPeers(None)
+    peers = HttpPeers(Ctl())
     members = {name: member(name, api_url=f"{town.url}/{name}/patroni") for name in names}
     try:
         return await peers.request_promises(members, {"name": "pg1"}, within)
@@ -163,7 +164,7 @@ class TestPromises:
         self, town: Town, url: str
     ) -> None:
         town.answers = {"pg2": "200"}
-        peers = HttpPeers(None)
+        peers = HttpPeers(Ctl())
         members = {"pg2": member("pg2", api_url=f"{town.url}/pg2/patroni"),
                    "pg3": member("pg3", api_url=url)}  # fmt: skip
         try:

@@ -88,7 +88,7 @@ class Agent:
         self._keeper = foothold.keeper
         self._guard_process = foothold.guard_process
         self._systemd = SignsOfLife(Notifier(), boottime, config.timing)
-        self._peers = HttpPeers(config.rest_tls.client_context())
+        self._peers = HttpPeers(config.ctl)
         cage = Cage.below_own()
         self._guard_process.cage = cage.path
         postgres = Postgres(config, self._wake.set, cage)
@@ -178,4 +178,5 @@ class Agent:
         self._guard_process.reconfigure(config)
         self._systemd.retime(config.timing)
         self._health.reconfigure(config)
+        self._peers.reconfigure(config.ctl)
         self._loop.reconfigure(config)

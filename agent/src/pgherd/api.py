@@ -75,7 +75,7 @@ class Api:
         everywhere = config.listen_host in ("0.0.0.0", "::", "*")
         # Loopback as well, so that `pgherd list` and local probes need no address.
         hosts = None if everywhere else sorted({config.listen_host, "127.0.0.1"})
-        context = config.rest_tls.server_context()
+        context = config.access.tls.context()
         assert self._runner.server is not None
         try:
             server = await asyncio.get_running_loop().create_server(

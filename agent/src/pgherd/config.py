@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from pgherd.access_config import Access, Ctl, build_access, build_ctl
 from pgherd.errors import ConfigError
 from pgherd.schema import check
 from pgherd.settings import Tags
@@ -62,14 +63,6 @@ class Tls:
         context = ssl.create_default_context(cafile=self.ca)
         if self.certificate:
             context.load_cert_chain(self.certificate, self.key)
-        return context
-
-    def server_context(self) -> ssl.SSLContext | None:
-        """Return a server context, None when no certificate is configured."""
-        if not self.certificate:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
-        context.load_cert_chain(self.certificate, self.key)
         return context
 
 
@@ -147,7 +140,8 @@ class Config:
     listen_host: str
     listen_port: int
     connect_address: str
-    rest_tls: Tls
+    access: Access
+    ctl: Ctl
     etcd_endpoints: tuple[str, ...]
     etcd_tls: Tls
     timing: Timing
@@ -162,7 +156,7 @@ class Config:
 
     @property
     def api_url(self) -> str:
-        scheme = "https" if self.rest_tls.certificate else "http"
+        scheme = "https" if self.access.tls.certificate else "http"
         return f"{scheme}://{self.connect_address}/patroni"
 
     @property
@@ -239,7 +233,8 @@ def build(raw: Mapping[str, Any]) -> Config:
         listen_host=host,
         listen_port=port,
         connect_address=rest["connect_address"],
-        rest_tls=_tls(rest, "cafile", "certfile", "keyfile"),
+        access=build_access(rest),
+        ctl=build_ctl(raw.get("ctl", {}), rest),
         etcd_endpoints=tuple(f"{protocol}://{item.strip()}" for item in hosts),
         etcd_tls=_tls(etcd, "cacert", "cert", "key"),
         timing=Timing(**raw.get("pgherd", {})),

@@ -52,7 +52,7 @@ def fetch_node(config: Config, api_url: str) -> dict[str, Any]:
 
 
 def _ask(config: Config, url: str) -> dict[str, Any]:
-    context = config.rest_tls.client_context()
+    context = config.ctl.context()
     with urllib.request.urlopen(url, timeout=REQUEST_SECONDS, context=context) as response:
         body = json.load(response)
     return body if isinstance(body, dict) else {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
+    from pgherd.access_config import Ctl
     from pgherd.model import Member
 
 log = logging.getLogger(__name__)
@@ -24,12 +25,21 @@ log = logging.getLogger(__name__)
 class HttpPeers:
     """Peers behind `GET /patroni`; Patroni members are understood too.
 
-    :param tls: context for https, None for http.
+    :param ctl: how we show ourselves to them.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
-        self._tls: ssl.SSLContext | bool = tls if tls is not None else True
+    def __init__(self, ctl: Ctl) -> None:
+        self._ctl = ctl
+        self._tls: ssl.SSLContext | bool = ctl.context() or True
         self._session: aiohttp.ClientSession | None = None
+
+    def reconfigure(self, ctl: Ctl) -> None:
+        """Show ourselves as *ctl* says from now on; files that cannot be used change nothing."""
+        try:
+            self._tls = ctl.context() or True
+        except OSError as error:
+            log.error("the certificates for asking other members are not used: %s", error)
+        self._ctl = ctl
 
     async def close(self) -> None:
         """Close all connections."""
@@ -60,7 +70,9 @@ class HttpPeers:
         try:
             async with (
                 asyncio.timeout(within),
-                self._open().post(url, json=body, ssl=self._tls) as response,
+                self._open().post(
+                    url, json=body, ssl=self._tls, headers=self._ctl.headers
+                ) as response,
             ):
                 if response.status != 200:
                     text = (await response.text())[:100]

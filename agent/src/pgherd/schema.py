@@ -141,6 +141,36 @@ def _is_fenced_hosts(value: Any) -> str | None:
     return None if good else f"must be a mapping of member names, each of which {_is_options(None)}"
 
 
+def _is_login(value: Any) -> str | None:
+    good = isinstance(value, Mapping) and (
+        not value
+        or (
+            set(value) == {"username", "password"}
+            and all(isinstance(each, str) and each for each in value.values())
+            and ":" not in value["username"]
+        )
+    )
+    return None if good else "must be a username (without `:`) and a password, or empty"
+
+
+def _is_headers(value: Any) -> str | None:
+    good = isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and NAME.fullmatch(name)
+        and isinstance(text, str)
+        and text.isprintable()
+        and text.isascii()
+        for name, text in value.items()
+    )
+    return None if good else "must be a mapping of header names to lines of ASCII text"
+
+
+def _is_server_tokens(value: Any) -> str | None:
+    words = ("original", "productonly", "minimal")
+    good = isinstance(value, str) and value.lower() in words
+    return None if good else f"must be one of {', '.join(words)}"
+
+
 @dataclass(frozen=True)
 class Key:
     """One key: how its value is checked, whether it must be there, whether it is kept secret."""
@@ -168,6 +198,23 @@ SCHEMA: Final[Section] = {
         "cafile": Key(_is_path),
         "certfile": Key(_is_path),
         "keyfile": Key(_is_path),
+        "keyfile_password": Key(_is_text, secret=True),
+        "ciphers": Key(_is_text),
+        "verify_client": Key(_one_of("none", "optional", "required")),
+        "authentication": Key(_is_login, secret=True),
+        "allowlist": Key(_is_lines),
+        "allowlist_include_members": Key(_is_flag),
+        "http_extra_headers": Key(_is_headers),
+        "https_extra_headers": Key(_is_headers),
+        "server_tokens": Key(_is_server_tokens),
+    },
+    "ctl": {
+        "authentication": Key(_is_login, secret=True),
+        "insecure": Key(_is_flag),
+        "cacert": Key(_is_path),
+        "certfile": Key(_is_path),
+        "keyfile": Key(_is_path),
+        "keyfile_password": Key(_is_text, secret=True),
     },
     "etcd3": {
         "hosts": Key(_is_hosts, required=True),

@@ -215,7 +215,7 @@ class ScriptedPostgres(Postgres):
     ) -> None:
         self._note("promote", *([names] if names else []))
 
-    async def checkpoint(self) -> None:
+    async def checkpoint(self, within: float = 3600) -> None:
         self._note("checkpoint")
 
     async def ensure_slots(self, wanted: Sequence[str], have: Mapping[str, Any]) -> None:

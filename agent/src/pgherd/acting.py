@@ -12,7 +12,9 @@ from pgherd.actions import (
     Bootstrap,
     Clone,
     Demote,
+    EndHandover,
     Follow,
+    HandOver,
     KeepSlots,
     Lead,
     Promote,
@@ -84,6 +86,10 @@ class Actor:
                 await loop.operations.cancel()
                 await postgres.stop_now()
                 loop.wake.set()
+            case HandOver(request, heir):
+                begin("switchover", loop.switchover.run(request, heir))
+            case EndHandover(request, state, result):
+                await loop.switchover.end(view, request, state, result)
             case StartPrimary(names):
                 begin("start primary", self._start(postgres.start_primary(names)))
             case StartStandby():

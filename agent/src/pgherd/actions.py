@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from pgherd.handover import Handover
 from pgherd.model import Member, SyncKey
 
 
@@ -104,6 +105,27 @@ class KeepSlots:
 
 
 @dataclass(frozen=True)
+class HandOver:
+    """Stop the primary in good order and leave the lead to *heir*, which has all its WAL then."""
+
+    request: Handover
+    heir: Member
+
+
+@dataclass(frozen=True)
+class EndHandover:
+    """Clear the request and write down what came of it.
+
+    :param state: ``done``, ``failed`` or ``cancelled``.
+    :param result: one sentence.
+    """
+
+    request: Handover
+    state: str
+    result: str
+
+
+@dataclass(frozen=True)
 class Demote:
     """Stop the primary at once; the next view decides how it comes back."""
 
@@ -124,5 +146,5 @@ class Refuse:
 Action = (
     Bootstrap | Clone | StartPrimary | StartStandby | Rejoin | Follow | TakeKey | ReleaseKey
     | Promote | Lead | KeepSlots | Demote | StopAndLeave | Refuse
-    | StopReceiving | WriteSync | SetSyncNames
+    | StopReceiving | WriteSync | SetSyncNames | HandOver | EndHandover
 )  # fmt: skip

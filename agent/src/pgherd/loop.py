@@ -19,6 +19,7 @@ from pgherd.leadership import Leadership
 from pgherd.model import Cluster, Instance, Process
 from pgherd.operations import Operations
 from pgherd.published import member_key
+from pgherd.switchover import Switchover
 from pgherd.tracking import Tracker
 from pgherd.upkeep import Upkeep
 from pgherd.view import Peer, View
@@ -41,7 +42,7 @@ BUSY_INTERVAL_SECONDS = 0.3
 VOTING_INTERVAL_SECONDS = 0.05
 VOTING = frozenset({"votes_missing", "stop_receiving"})
 # Keys whose change matters to every member at once.
-URGENT_KEYS = frozenset({"leader", "initialize", "config", "failover", "sync"})
+URGENT_KEYS = frozenset({"leader", "initialize", "config", "failover", "operations", "sync"})
 
 
 def stall_seconds(config: Config) -> float:
@@ -85,6 +86,7 @@ class Loop:
         self.failsafe = Failsafe(config, effects.peers, effects.clock, self._extend_promise)
         self.leadership = Leadership(config, effects, self.tracker, self.failsafe, wake.set)
         self.actor = Actor(self)
+        self.switchover = Switchover(self)
         self._dynamic: object = None
         self._rounded = asyncio.Condition()
         self._store_answered = True
@@ -143,6 +145,9 @@ class Loop:
         if view.instance.may_write and view.has_lease and view.lease is not None:
             # Be there when the lease ends, not a loop later; once it has ended that is decided.
             pause = min(pause, max(0.0, view.lease.valid_until - self.effects.clock()))
+        request = view.handover
+        if request is not None and request.at is not None:
+            pause = min(pause, max(0.05, request.at - time.time()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self.wake.wait()
@@ -200,6 +205,8 @@ class Loop:
             watchdog_missing=self._watchdog_missing(),
             guarded=self.effects.guard.state.connected,
             reach=reach,
+            wall=time.time(),
+            handover_failure=self.switchover.failure(cluster),
         )
         self.descent.note(view)
         stuck = self.descent.is_stuck(view)

@@ -6,11 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pgherd.handover import Handover
 from pgherd.quorum import Acknowledging, Electing, parse_names
 from pgherd.settings import Settings, Tags, whole
+
+if TYPE_CHECKING:
+    from pgherd.ledger import Entry
 
 
 def parse_lsn(text: str) -> int:
@@ -189,12 +193,28 @@ class Cluster:
     members: Mapping[str, Member] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     failover: Mapping[str, Any] | None = None
+    failover_revision: int = 0
+    ledger: tuple[Entry, ...] = ()
+    ledger_revision: int = 0
     history: tuple[tuple[Any, ...], ...] = ()
     optime: int = 0
     status: Mapping[str, Any] = field(default_factory=dict)
     sync: SyncKey | None = None
     sync_revision: int = 0
     failsafe: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def handover(self) -> Handover | None:
+        """The switchover or failover that is asked for."""
+        return Handover.parse(self.failover or {}, self.failover_revision)
+
+    @property
+    def heir(self) -> tuple[str, int] | None:
+        """Whom the last leader has left the lead to, and the position it has to have (bytes)."""
+        heir = self.status.get("heir")
+        if not isinstance(heir, Mapping) or whole(heir.get("position")) is None:
+            return None
+        return str(heir.get("name")), int(heir["position"])
 
     @property
     def leader_member(self) -> Member | None:

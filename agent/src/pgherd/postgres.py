@@ -64,6 +64,7 @@ class Postgres:
         self._on_death = on_death
         self._cage = cage
         self._postmaster: Postmaster | None = None
+        self._ended: Postmaster | None = None
         self._upstream: tuple[str, int] | None = None
         self._sync_names: str | None = None
         self._may_wait = False
@@ -108,7 +109,7 @@ class Postgres:
         """Return what the instance looks like now; never raises for a sick one."""
         if not (self.data_dir / "PG_VERSION").exists():
             return Instance()
-        if self.postmaster() is None:
+        if self.postmaster() is None or self._postmaster is self._ended:
             self._control = await self._read_control()
             system_id = self._control.system_id if self._control else None
             return Instance(has_data=True, control=self._control, system_id=system_id)
@@ -337,6 +338,39 @@ class Postgres:
         if postmaster.is_alive:
             raise PostgresError("PostgreSQL does not end although it was killed")
 
+    async def shut_down(self, within: float) -> int:
+        """Stop in fast mode until no commit can be made any more.
+
+        Archiver and walsenders may live on for a while (see `ended`); the instance counts as
+        stopped all the same.
+
+        :param within: seconds.
+        :return: where the shutdown checkpoint begins (bytes): who has WAL beyond it has everything.
+        :raises PostgresError: it did not come to that.
+        """
+        await self._connection.close()
+        postmaster = self.postmaster()
+        if postmaster is None:
+            raise PostgresError("PostgreSQL is not running")
+        postmaster.send(signal.SIGINT)
+
+        async def is_shut_down() -> bool:
+            was_alive = postmaster.is_alive
+            self._control = await self._read_control()
+            is_over = self._control is not None and self._control.state == "shut down"
+            if not (is_over or was_alive):
+                raise PostgresError("PostgreSQL ended without a shutdown checkpoint")
+            return is_over
+
+        await self._until(is_shut_down, "PostgreSQL did not shut down", within)
+        assert self._control is not None
+        self._ended = postmaster
+        return self._control.checkpoint
+
+    async def ended(self, within: float) -> bool:
+        """Wait until nothing is left of the instance that `shut_down` has stopped."""
+        return self._ended is None or await self._ended.wait(within)
+
     async def stop_now(self) -> None:
         """Stop immediately; kill every process of the instance if that takes long.
 
@@ -421,14 +455,14 @@ class Postgres:
         [row] = await self.query("SELECT pg_is_in_recovery() AS in_recovery")
         return not row["in_recovery"]
 
-    async def checkpoint(self) -> None:
-        """Write a checkpoint, however long it takes.
+    async def checkpoint(self, within: float = 3600) -> None:
+        """Write a checkpoint, *within* seconds.
 
         :raises PostgresError: the server refused or went away.
         """
         connection = Connection(self.local_conninfo(), QUERY_SECONDS)
         try:
-            await connection.query("CHECKPOINT", within=3600)
+            await connection.query("CHECKPOINT", within=within)
         finally:
             await connection.close()
 

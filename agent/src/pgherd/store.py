@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.errors import StoreError, StoreUnavailableError
 from pgherd.etcd import Compare, Delete, Etcd, KeyValue, Put
+from pgherd.ledger import Entry, parse_ledger, with_entry
 from pgherd.model import Cluster, LeaderKey, Member, SyncKey
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
         members=members,
         config=_mapping(keys, "config"),
         failover=_mapping(keys, "failover"),
+        failover_revision=keys["failover"].mod_revision if "failover" in keys else 0,
+        ledger=parse_ledger(_json(keys["operations"].value) if "operations" in keys else None),
+        ledger_revision=keys["operations"].mod_revision if "operations" in keys else 0,
         history=_rows(history),
         optime=optime if isinstance(optime, int) else 0,
         status=status,
@@ -176,6 +180,67 @@ class Store:
         """
         puts = [Put(self._base + name, dump(value)) for name, value in values.items()]
         return await self._etcd.txn([self._ours(leader)], puts)
+
+    async def hand_over(
+        self, leader: LeaderKey, status: Mapping[str, Any], sync: SyncKey | None, revision: int
+    ) -> bool:
+        """Delete the leader key we hold in favour of an heir; tell whether it was still ours.
+
+        :param status: the ``status`` key's mapping, the heir in it.
+        :param sync: what ``sync`` becomes in the same transaction, None leaves it alone.
+        :param revision: the mod revision of ``sync`` this was decided on, 0 for no key.
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        operations: list[Put | Delete] = [
+            Delete(self._base + "leader"),
+            Put(self._base + "status", dump({**status, "released": self._name})),
+        ]
+        if sync is not None:
+            operations.append(Put(self._base + "sync", dump(sync.published())))
+        return await self._etcd.txn([self._ours(leader), self._sync_is(revision)], operations)
+
+    async def ask_handover(
+        self, cluster: Cluster, request: Mapping[str, Any] | None, *entries: Entry
+    ) -> bool:
+        """Write the ``failover`` key, delete it for None, and *entries* into the ledger.
+
+        :return: whether it was done; not if either key has changed since *cluster* was read.
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        key = self._base + "failover"
+        change = Delete(key) if request is None else Put(key, dump(request))
+        return await self._etcd.txn(
+            [Compare(key, "mod_revision", cluster.failover_revision), self._ledger_is(cluster)],
+            [change, self._ledger(cluster, *entries)],
+        )
+
+    async def end_handover(self, leader: LeaderKey, cluster: Cluster, entry: Entry) -> bool:
+        """Delete the ``failover`` key as leader and write the outcome; tell whether it was done.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        key = self._base + "failover"
+        same = Compare(key, "mod_revision", cluster.failover_revision)
+        return await self._etcd.txn(
+            [self._ours(leader), same, self._ledger_is(cluster)],
+            [Delete(key), self._ledger(cluster, entry)],
+        )
+
+    async def note(self, cluster: Cluster, entry: Entry) -> bool:
+        """Write *entry* into the ledger if that has not changed since *cluster* was read.
+
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        return await self._etcd.txn([self._ledger_is(cluster)], [self._ledger(cluster, entry)])
+
+    def _ledger(self, cluster: Cluster, *entries: Entry) -> Put:
+        ledger = cluster.ledger
+        for entry in entries:
+            ledger = with_entry(ledger, entry)
+        return Put(self._base + "operations", dump([entry.published() for entry in ledger]))
+
+    def _ledger_is(self, cluster: Cluster) -> Compare:
+        return Compare(self._base + "operations", "mod_revision", cluster.ledger_revision)
 
     async def publish(self, data: Mapping[str, Any], lease: int) -> None:
         """Write our member key, if it or its lease has changed.

@@ -66,7 +66,8 @@ class Upkeep:
         if not cluster.initialize and instance.system_id:
             await self._store.adopt_initialize(leader, instance.system_id)
         values: dict[str, Any] = {}
-        status = {key: value for key, value in cluster.status.items() if key != "released"}
+        farewell = ("released", "heir")
+        status = {key: value for key, value in cluster.status.items() if key not in farewell}
         moved = instance.location != cluster.optime or status != cluster.status
         if instance.location is not None and moved:
             values["status"] = {**status, "optime": instance.location}

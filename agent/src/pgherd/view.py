@@ -12,6 +12,8 @@ from pgherd.settings import Settings, Tags
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pgherd.handover import Handover
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -50,6 +52,7 @@ class View:
     """Everything one decision may look at.
 
     :param now: CLOCK_BOOTTIME seconds at which the view was complete.
+    :param wall: seconds since the epoch; for schedules only, as it may jump.
     :param cluster: the last read of etcd; None until the first one succeeded.
     :param store_answers: whether that read was made for this view.
     :param lease: our lease; None when etcd has given us none.
@@ -74,6 +77,7 @@ class View:
     :param promised: that leader, while it asks for promises because etcd does not hear it.
     :param watchdog_missing: the configuration wants a watchdog device and there is none.
     :param guarded: the guard process has our orders.
+    :param handover_failure: why the handover that is asked for came to nothing here.
     :param reach: peers we reach, asked because the leader has lost its standbys.
     """
 
@@ -107,6 +111,8 @@ class View:
     watchdog_missing: bool = False
     guarded: bool = True
     reach: frozenset[str] | None = None
+    wall: float = 0.0
+    handover_failure: str | None = None
 
     @property
     def settings(self) -> Settings:
@@ -125,6 +131,10 @@ class View:
     @property
     def is_held_back(self) -> bool:
         return self.now < self.held_back_until
+
+    @property
+    def handover(self) -> Handover | None:
+        return self.cluster.handover if self.cluster else None
 
     @property
     def sync(self) -> SyncKey | None:

@@ -272,7 +272,7 @@ class SimPostgres(Postgres):
 
     # Roles
 
-    async def checkpoint(self) -> None:
+    async def checkpoint(self, within: float = 3600) -> None:
         done = asyncio.Event()
         self.server.checkpoint(done.set)
         while not done.is_set():

@@ -14,6 +14,7 @@ more commit acknowledged by it (the argument of a Raft vote, Ongaro and Ousterho
 from typing import Final
 
 from pgherd.actions import Action, Follow, StopReceiving, TakeKey
+from pgherd.rules import handover
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import succession
 from pgherd.view import Peer, View
@@ -120,6 +121,7 @@ def _stream_on(view: View) -> tuple[Action, ...]:
 
 
 RULES: Final = (
+    *handover.HEIR_RULES,
     Rule(
         "keep_promise",
         _keeps_promise,
@@ -138,6 +140,7 @@ RULES: Final = (
         nothing,
         "nofailover, no lease, lag, old timeline, sick disk, no watchdog, key just given up",
     ),
+    *handover.CANDIDATE_RULES,
     Rule(
         "primary_still_alive",
         lambda view: _is_voting(view) and any(peer.is_primary for peer in view.peers.values()),

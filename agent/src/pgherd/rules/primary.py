@@ -4,7 +4,7 @@
 from typing import Final
 
 from pgherd.actions import Demote, Lead, ReleaseKey, TakeKey
-from pgherd.rules import sync
+from pgherd.rules import handover, sync
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import others_can_lead, was_succeeded
 from pgherd.view import View
@@ -30,6 +30,7 @@ RULES: Final = (
         lambda view: (Demote(), ReleaseKey()),
         "the data disk of this leader is sick, or its watchdog is missing, and others are well",
     ),
+    *handover.LEADER_RULES,
     *sync.RULES,
     Rule(
         "lead",

@@ -41,7 +41,9 @@ from pgherd.actions import (
     Bootstrap,
     Clone,
     Demote,
+    EndHandover,
     Follow,
+    HandOver,
     KeepSlots,
     Lead,
     Promote,
@@ -56,6 +58,7 @@ from pgherd.actions import (
     WriteSync,
 )
 from pgherd.decide import RULES, decide
+from pgherd.handover import Handover
 from pgherd.model import Instance, LeaderKey, Member, SyncKey
 from pgherd.settings import Tags
 
@@ -64,6 +67,8 @@ if TYPE_CHECKING:
 
 PG2 = cluster().members["pg2"]
 AHEAD = peer(position=0x4000)
+FROM_PG2 = Handover("pg2", ME)
+TO_PG2 = Handover(ME, "pg2")
 # What we wrote as leader: one of pg2 and pg3 must have a commit, so two of us must vote.
 OUR_SYNC = sync_key(ME, "pg2,pg3")
 ANY_ONE = 'ANY 1 ("pg2","pg3")'
@@ -126,6 +131,26 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "hand_over_unfit": (
         view(primary(disk="it is full"), cluster=LED_BY_US),
         (Demote(), ReleaseKey()),
+    ),
+    "finish_handover": (
+        view(primary(), cluster=cluster(ME, handover=FROM_PG2)),
+        (EndHandover(FROM_PG2, "done", 'Successfully switched over to "pg1"'), Lead()),
+    ),
+    "refuse_handover": (
+        view(primary(), cluster=cluster(ME, handover=TO_PG2)),
+        (
+            EndHandover(
+                TO_PG2, "refused", "switchover is not possible: pg2 does not stream from pg1"
+            ),
+            Lead(),
+        ),
+    ),
+    "hand_over": (
+        view(
+            primary(replication=(row("pg2"),)),
+            cluster=cluster(ME, handover=TO_PG2),
+        ),
+        (HandOver(TO_PG2, member("pg2")), Lead()),
     ),
     "hand_over_cut_off": (
         view(
@@ -190,6 +215,19 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         ),
         (Follow(PG2),),
     ),
+    "inherit": (
+        unlocked(cluster=cluster(None, status={"heir": {"name": ME, "position": 0x2F00}})),
+        (TakeKey(),),
+    ),
+    "leave_it_to_heir": (
+        unlocked(cluster=cluster(None, status={"heir": {"name": "pg2", "position": 0x2F00}})),
+        (),
+    ),
+    "take_key_as_asked": (
+        unlocked(cluster=cluster(None, handover=Handover(None, ME)), peers=peers(AHEAD)),
+        (TakeKey(),),
+    ),
+    "leave_it_to_candidate": (unlocked(cluster=cluster(None, handover=Handover(None, "pg2"))), ()),
     "stop_receiving": (
         unlocked(standby(), cluster=synchronous(None, sync_key())),
         (StopReceiving(),),
@@ -468,7 +506,8 @@ class TestARunningStandby:
 def decision_sources() -> list[Path]:
     """Return the files that make up the decision."""
     folder = Path(pgherd.decide.__file__).parent
-    names = ("decide.py", "actions.py", "model.py", "settings.py", "quorum.py")
+    names = ("decide.py", "actions.py", "model.py", "view.py", "settings.py", "quorum.py")
+    names += ("handover.py", "ledger.py")
     return [folder / name for name in names] + sorted((folder / "rules").glob("*.py"))
 
 
@@ -477,8 +516,8 @@ def test_the_decision_imports_no_clock_no_effect_no_log_and_no_dice(path: Path) 
     allowed = {"__future__", "collections.abc", "dataclasses", "enum", "re", "typing"}
     allowed |= {"urllib.parse"}
     pure = {"pgherd.actions", "pgherd.model", "pgherd.quorum", "pgherd.rules"}
-    pure |= {"pgherd.settings"}
-    pure |= {f"pgherd.rules.{name}" for name in ("rule", "successors", "towards")}
+    pure |= {"pgherd.settings", "pgherd.view", "pgherd.handover", "pgherd.ledger"}
+    pure |= {f"pgherd.rules.{name}" for name in ("handover", "rule", "successors", "towards")}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     found |= {

@@ -13,6 +13,7 @@ from agent.tests.builders import ME, SYSTEM_ID
 from agent.tests.fakes import MemoryEtcd
 from pgherd.errors import StoreUnavailableError
 from pgherd.etcd import Delete, Etcd, KeyValue, Put
+from pgherd.handover import Handover
 from pgherd.model import Cluster, LeaderKey, SyncKey
 from pgherd.quorum import Electing
 from pgherd.store import Store, dump, parse_cluster
@@ -420,7 +421,8 @@ class TestReading:
         assert cluster.initialize == SYSTEM_ID
         assert cluster.leader == LeaderKey("pg2", lease=99, create_revision=3)
         assert cluster.members["pg2"].is_running
-        assert (cluster.config, cluster.failover) == ({"ttl": 30}, {"member": "pg1"})
+        assert cluster.config == {"ttl": 30}
+        assert cluster.handover == Handover(None, "pg1", id="4", revision=4)
         assert cluster.optime == 67395656
         assert cluster.status["slots"] == {"pg1": 1}
         assert cluster.history == (tuple(history[0]),)

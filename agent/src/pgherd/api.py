@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from pgherd import handover_requests
 from pgherd.answers import Answer, Unsafe
 from pgherd.errors import ListenError, StoreError
 from pgherd.health_checks import Health, find_check
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from pgherd.model import Instance
 
 # What changes something, by method and first segment of the path.
-UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {}
+UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
+    ("POST", "switchover"): Unsafe(handover_requests.post_switchover, needs_body=True),
+    ("POST", "failover"): Unsafe(handover_requests.post_failover, needs_body=True),
+    ("DELETE", "switchover"): Unsafe(handover_requests.delete_switchover),
+}
 
 
 async def comes_from(remote: str | None, host: str | None) -> bool:
@@ -60,6 +65,7 @@ class Api:
             "liveness": self._liveness,
             "readiness": self._readiness,
             "metrics": self._metrics,
+            "operations": self._operations,
         }
 
     async def start(self) -> None:
@@ -201,6 +207,10 @@ class Api:
         status, text = self._loop.failsafe.promise(view, leader, conn_url)
         headers = {"lsn": str(view.instance.position)} if status == 200 else {}
         return web.Response(status=status, text=text, headers=headers)
+
+    async def _operations(self, request: web.Request) -> web.Response:
+        number = request.path.strip("/").partition("/")[2]
+        return self._response(await handover_requests.get_operations(self._loop, number))
 
     async def _liveness(self, request: web.Request) -> web.Response:
         """200 while the loop makes its rounds; systemd's watchdog ends one that does not."""

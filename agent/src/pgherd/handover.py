@@ -4,36 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-class ScheduleError(ValueError):
-    """A time that is none, or that leaves open which time it is.
-
-    :ivar is_ambiguous: the time zone is missing.
-    """
-
-    def __init__(self, text: str, *, is_ambiguous: bool) -> None:
-        super().__init__(text)
-        self.is_ambiguous = is_ambiguous
-
-
-def parse_time(text: str) -> float:
-    """Return the seconds since the epoch that the ISO timestamp *text* stands for.
-
-    :raises ScheduleError: it is none, or has no time zone.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ScheduleError(text, is_ambiguous=False) from error
-    if moment.tzinfo is None:
-        raise ScheduleError(text, is_ambiguous=True)
-    return moment.timestamp()
 
 
 @dataclass(frozen=True)
@@ -54,20 +28,20 @@ class Handover:
     revision: int = 0
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any], revision: int) -> Handover | None:
-        """Read the key's mapping, ours or Patroni's; None when it asks for nothing."""
+    def parse(
+        cls, raw: Mapping[str, Any], revision: int, at: float | None = None
+    ) -> Handover | None:
+        """Read the key's mapping, ours or Patroni's; None when it asks for nothing.
+
+        :param at: its ``scheduled_at``, seconds since the epoch.
+        """
         leader, candidate = raw.get("leader") or None, raw.get("member") or None
         if not (leader or candidate):
             return None
-        at = raw.get("scheduled_at")
-        try:
-            when = parse_time(str(at)) if at else None
-        except ScheduleError:
-            when = None
         return cls(
             str(leader) if leader else None,
             str(candidate) if candidate else None,
-            when,
+            at,
             str(raw.get("id") or revision),
             revision,
         )

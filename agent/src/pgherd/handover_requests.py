@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.answers import Answer
 from pgherd.errors import StoreError
-from pgherd.handover import Handover, ScheduleError, parse_time
+from pgherd.handover import Handover
 from pgherd.ledger import Entry, find
 from pgherd.switchover import new_entry
+from pgherd.timestamps import ScheduleError, iso, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,7 @@ async def delete_switchover(loop: Loop, body: Mapping[str, Any]) -> Answer:
             return Answer(404, "no switchover is scheduled")
         now = time.time()
         known = find(cluster.ledger, request.id) or new_entry(request, now)
-        entry = known.ended("cancelled", "it was deleted before it began", now)
+        entry = known.ended("cancelled", "it was deleted before it began", iso(now))
         if await loop.effects.store.ask_handover(cluster, None, entry):
             return Answer(200, "scheduled switchover deleted")
     except StoreError as error:
@@ -101,9 +102,7 @@ def _request(body: Mapping[str, Any]) -> Handover | Answer:
             at = parse_time(str(text))
         except ScheduleError as error:
             if error.is_ambiguous:
-                return Answer(
-                    400, "Timezone information is mandatory for the scheduled switchover"
-                )
+                return Answer(400, "Timezone information is mandatory for the scheduled switchover")
             return Answer(
                 422,
                 "Unable to parse scheduled timestamp. It should be in an unambiguous format, "
@@ -194,9 +193,9 @@ async def _settle(loop: Loop, cluster: Cluster, request: Handover, entry: Entry)
     """Write the outcome of a handover that was ended by a Patroni."""
     leader = cluster.leader.name if cluster.leader else None
     if leader is not None and leader != request.leader:
-        entry = entry.ended("done", request.outcome(leader), time.time())
+        entry = entry.ended("done", request.outcome(leader), iso(time.time()))
     else:
-        entry = entry.ended("failed", f"{request.kind.capitalize()} failed", time.time())
+        entry = entry.ended("failed", f"{request.kind.capitalize()} failed", iso(time.time()))
     try:
         await loop.effects.store.note(cluster, entry)
     except StoreError:

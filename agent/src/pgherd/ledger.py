@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 # Older ones are forgotten; etcd is read as a whole, so the key is kept small.
@@ -57,14 +56,9 @@ class Entry:
     def is_finished(self) -> bool:
         return self.state not in UNFINISHED
 
-    def ended(self, state: str, result: str, at: float) -> Entry:
-        """Return the entry as it is once it has ended *at* a time, seconds since the epoch."""
-        return replace(self, state=state, result=result, finished_at=iso(at))
-
-
-def iso(at: float) -> str:
-    """Return *at*, seconds since the epoch, as ISO timestamp in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat()
+    def ended(self, state: str, result: str, at: str) -> Entry:
+        """Return the entry as it is once it has ended *at* an ISO timestamp."""
+        return replace(self, state=state, result=result, finished_at=at)
 
 
 def parse_ledger(raw: Any) -> tuple[Entry, ...]:

@@ -9,11 +9,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pgherd.handover import Handover
 from pgherd.quorum import Acknowledging, Electing, parse_names
 from pgherd.settings import Settings, Tags, whole
 
 if TYPE_CHECKING:
+    from pgherd.handover import Handover
     from pgherd.ledger import Entry
 
 
@@ -185,14 +185,19 @@ class SyncKey:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One linearizable read of everything etcd holds about the cluster."""
+    """One linearizable read of everything etcd holds about the cluster.
+
+    :param handover: the switchover or failover that somebody asks for (key ``failover``).
+    :param failover_revision: that key's mod revision, 0 when there is none.
+    :param ledger: the operations that were asked for (key ``operations``).
+    """
 
     revision: int = 0
     initialize: str | None = None
     leader: LeaderKey | None = None
     members: Mapping[str, Member] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
-    failover: Mapping[str, Any] | None = None
+    handover: Handover | None = None
     failover_revision: int = 0
     ledger: tuple[Entry, ...] = ()
     ledger_revision: int = 0
@@ -202,11 +207,6 @@ class Cluster:
     sync: SyncKey | None = None
     sync_revision: int = 0
     failsafe: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def handover(self) -> Handover | None:
-        """The switchover or failover that is asked for."""
-        return Handover.parse(self.failover or {}, self.failover_revision)
 
     @property
     def heir(self) -> tuple[str, int] | None:

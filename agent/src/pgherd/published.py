@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.model import Cluster, Instance, Member, Process, format_lsn, position_of
+from pgherd.timestamps import iso
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,6 +191,10 @@ def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
     body: dict[str, Any] = {"members": members, "scope": scope}
     if cluster.settings.pause:
         body["pause"] = True
+    request = cluster.handover
+    if request is not None and request.at is not None:
+        scheduled = {"at": iso(request.at), "from": request.leader, "to": request.candidate}
+        body["scheduled_switchover"] = {key: value for key, value in scheduled.items() if value}
     mode = cluster.settings.synchronous_mode
     if mode != "off" and cluster.sync is not None:
         count = cluster.sync.electing.fitting.count

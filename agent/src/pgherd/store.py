@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.errors import StoreError, StoreUnavailableError
 from pgherd.etcd import Compare, Delete, Etcd, KeyValue, Put
+from pgherd.handover import Handover
 from pgherd.ledger import Entry, parse_ledger, with_entry
 from pgherd.model import Cluster, LeaderKey, Member, SyncKey
+from pgherd.timestamps import ScheduleError, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -48,6 +50,17 @@ def dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
+def _handover(keys: Mapping[str, KeyValue]) -> Handover | None:
+    raw = _mapping(keys, "failover")
+    if raw is None:
+        return None
+    try:
+        at = parse_time(str(raw["scheduled_at"])) if raw.get("scheduled_at") else None
+    except ScheduleError:
+        at = None
+    return Handover.parse(raw, keys["failover"].mod_revision, at)
+
+
 def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
     """Build the cluster from its keys, named relative to the base path."""
     leader = keys.get("leader")
@@ -68,7 +81,7 @@ def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
         leader=LeaderKey(leader.value, leader.lease, leader.create_revision) if leader else None,
         members=members,
         config=_mapping(keys, "config"),
-        failover=_mapping(keys, "failover"),
+        handover=_handover(keys),
         failover_revision=keys["failover"].mod_revision if "failover" in keys else 0,
         ledger=parse_ledger(_json(keys["operations"].value) if "operations" in keys else None),
         ledger_revision=keys["operations"].mod_revision if "operations" in keys else 0,

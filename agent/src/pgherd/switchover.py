@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import PgherdError, StoreError
-from pgherd.ledger import Entry, find, iso
+from pgherd.ledger import Entry, find
 from pgherd.model import SyncKey
 from pgherd.quorum import succeed
 from pgherd.rejoin import rejoin
 from pgherd.rules.handover import heirs
 from pgherd.rules.successors import free_timeline
+from pgherd.timestamps import iso
 from pgherd.waiting import until
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Switchover:
             return
         now = time.time()
         known = find(view.cluster.ledger, request.id) or new_entry(request, now)
-        entry = known.ended(state, result, now)
+        entry = known.ended(state, result, iso(now))
         try:
             if await self._loop.effects.store.end_handover(view.leader, view.cluster, entry):
                 log.info("%s %s: %s", request.kind, request.id, result)

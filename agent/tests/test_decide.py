@@ -506,9 +506,8 @@ class TestARunningStandby:
 def decision_sources() -> list[Path]:
     """Return the files that make up the decision."""
     folder = Path(pgherd.decide.__file__).parent
-    names = ("decide.py", "actions.py", "model.py", "view.py", "settings.py", "quorum.py")
-    names += ("handover.py", "ledger.py")
-    return [folder / name for name in names] + sorted((folder / "rules").glob("*.py"))
+    names = "decide actions model view settings quorum handover ledger"
+    return [folder / f"{name}.py" for name in names.split()] + sorted((folder / "rules").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", decision_sources(), ids=lambda path: path.name)

@@ -507,7 +507,9 @@ def decision_sources() -> list[Path]:
     """Return the files that make up the decision."""
     folder = Path(pgherd.decide.__file__).parent
     names = "decide actions model view settings quorum handover ledger"
-    return [folder / f"{name}.py" for name in names.split()] + sorted((folder / "rules").glob("*.py"))
+    return [folder / f"{name}.py" for name in names.split()] + sorted(
+        (folder / "rules").glob("*.py")
+    )
 
 
 @pytest.mark.parametrize("path", decision_sources(), ids=lambda path: path.name)

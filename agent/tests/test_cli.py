@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 import yaml
 
@@ -13,6 +14,7 @@ from agent.tests.builders import raw_config
 from agent.tests.etcd_processes import free_ports
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.__main__ import main
+from pgherd.cli import COMMANDS, cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,11 +117,42 @@ class TestAgent:
         assert pgherd("agent", "-c", path) == pgherd("agent", "--config", path)
 
 
-def test_a_list_nobody_can_give_is_1_and_one_sentence(pgherd: Command, tmp_path: Path) -> None:
+def test_a_list_nobody_can_give_is_3_and_one_sentence(pgherd: Command, tmp_path: Path) -> None:
     port, etcd = free_ports(2)
     rest = {"listen": f"127.0.0.1:{port}", "connect_address": f"127.0.0.1:{port}"}
     raw = raw_config(tmp_path, restapi=rest, etcd3={"hosts": [f"127.0.0.1:{etcd}"]})
     code, output, problems = pgherd("list", "-c", write(tmp_path, raw))
-    assert (code, output) == (1, "")
+    assert (code, output) == (3, "")
     assert problems.startswith("pgherd: neither the agent on this host nor etcd answers")
     assert len(problems.splitlines()) == 1
+
+
+class TestHelp:
+    def test_the_line_of_every_command_is_what_the_command_says_itself(self) -> None:
+        """The help is printed without importing the commands."""
+        context = click.Context(cli)
+        for name, entry in COMMANDS.items():
+            command = cli.get_command(context, name)
+            assert command is not None
+            assert command.name == name
+            first = (command.help or "").split("\n\n")[0].replace("\n", " ").strip()
+            assert first.startswith(entry.help.rstrip(".")), name
+
+    def test_it_is_one_line_for_each(self, pgherd: Command, monkeypatch: Any) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        code, output, _ = pgherd("--help")
+        assert code == 0
+        for name, entry in COMMANDS.items():
+            assert f"  {name.ljust(15)}  {entry.help}\n" in output
+
+    def test_a_command_that_is_nearly_right_is_named(self, pgherd: Command) -> None:
+        code, _, problems = pgherd("listt")
+        assert code == 2
+        assert "Did you mean 'list'?" in problems
+
+
+def test_another_clusters_name_is_2(pgherd: Command, tmp_path: Path) -> None:
+    path = write(tmp_path, raw_config(tmp_path))
+    code, _, problems = pgherd("list", "other", "-c", path)
+    assert code == 2
+    assert "belongs to cluster 'demo'; 'other' is another name" in problems

@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
-from rich.console import Console
+import yaml
 
-from agent.tests.builders import ME, cluster, config, member, sync_key, synchronous, view
+from agent.tests.builders import ME, cluster, member, raw_config, sync_key, synchronous, view
 from agent.tests.etcd_processes import free_ports
 from agent.tests.fakes import Rig
 from pgherd.api import Api
-from pgherd.errors import StoreError
+from pgherd.commands import drawing
+from pgherd.commands.drawing import Cell, Column, duration, table
+from pgherd.commands.listing import render, with_lag
+from pgherd.commands.session import Session
+from pgherd.errors import NobodyAnswersError
 from pgherd.etcd import Put
-from pgherd.listing import fetch, fetch_node, render
 from pgherd.model import Instance
 from pgherd.published import cluster_body
 from pgherd.store import Store
@@ -23,25 +28,29 @@ from pgherd.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pgherd.config import Config
     from pgherd.etcd import Etcd
     from pgherd.model import Cluster, SyncKey
 
 
-def drawn(body: dict[str, Any], nodes: dict[str, Any] | None = None) -> str:
-    """Return the table as text of a wide terminal."""
-    console = Console(width=200, no_color=True)
-    with console.capture() as capture:
-        console.print(render(body, nodes or {}))
-    return capture.get()
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw as on a wide terminal, in boxes."""
+    monkeypatch.setattr(drawing, "has_boxes", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def drawn(body: dict[str, Any], nodes: dict[str, Any] | None = None, *, tree: bool = False) -> str:
+    """Return the table without its colours."""
+    return click.unstyle(render(body, nodes, tree=tree))
 
 
 def line(text: str, name: str) -> list[str]:
     """Return the cells of the row of member *name*."""
-    [row] = [row for row in text.splitlines() if f" {name} " in row]
+    [row] = [row for row in text.splitlines() if f" {name} " in row and "│" in row]
     return [cell.strip() for cell in row.strip()[1:-1].split("│")]
 
 
+LAG, DELAY = 5, 6
 REPLICA = {
     "replication_state": "streaming", "receive_lsn": "0/2000", "replay_lsn": "0/2000",
     "xlog_location": 0x2000,
@@ -58,9 +67,9 @@ class TestTheTable:
     def test_a_leader_and_a_replica(self) -> None:
         text = drawn(body())
         assert "Cluster: demo" in text
-        assert line(text, "pg2") == ["pg2", "pg2:5432", "Leader", "running", "1", ""]
-        assert line(text, "pg1") == ["pg1", "pg1:5432", "Replica", "streaming", "1", "4.0 kB"]
-        assert line(text, "pg3")[-1] == "unknown"
+        assert line(text, "pg2") == ["pg2", "pg2:5432", "Leader", "running", "1", "", ""]
+        assert line(text, "pg1") == ["pg1", "pg1:5432", "Replica", "streaming", "1", "4.0 kB", ""]
+        assert line(text, "pg3")[LAG] == "unknown"
 
     @pytest.mark.parametrize(
         ("optime", "shown"),
@@ -73,7 +82,7 @@ class TestTheTable:
         ],
     )
     def test_a_lag_reads_as_people_read_it(self, optime: int, shown: str) -> None:
-        assert line(drawn(body(optime=optime)), "pg1")[-1] == shown
+        assert line(drawn(body(optime=optime)), "pg1")[LAG] == shown
 
     def test_without_a_leader_it_says_so(self) -> None:
         assert "No leader" in drawn(cluster_body(cluster(None), "demo"))
@@ -139,12 +148,99 @@ class TestTheTable:
         assert line(text, "pg2")[-1].startswith("no answer")
 
 
-def local(directory: Path, port: int, etcd: list[str]) -> Config:
-    """Return the configuration of a host whose agent listens on *port*."""
+class TestTheLagThatTheLeaderSees:
+    def told(self, **standby: Any) -> list[str]:
+        node = {"pgherd": {"standbys": {"pg1": {"lag": 0, "lag_seconds": 0.0, **standby}}}}
+        return line(drawn(with_lag(body(), node)), "pg1")
+
+    def test_it_is_newer_than_what_etcd_knows(self) -> None:
+        assert self.told(lag=2048, lag_seconds=1.26)[LAG:] == ["2.0 kB", "1.3 s"]
+
+    def test_it_stands_beside_patronis_keys(self) -> None:
+        node = {"pgherd": {"standbys": {"pg1": {"lag": 7, "lag_seconds": 0.5}}}}
+        rows = {row["name"]: row for row in with_lag(body(), node)["members"]}
+        assert rows["pg1"]["lag"] == 0x1000
+        assert rows["pg1"]["pgherd"] == {"lag": 7, "lag_seconds": 0.5}
+        assert "pgherd" not in rows["pg3"]
+
+    def test_a_leader_that_does_not_answer_leaves_what_etcd_knows(self) -> None:
+        assert with_lag(body(), {}) == body()
+
+    @pytest.mark.parametrize(
+        ("seconds", "shown"),
+        [
+            (0.04, "0.0 s"),
+            (59.6, "60 s"),
+            (119.8, "2 min 00 s"),
+            (7200, "2 h 00 min"),
+            (9e5, "10 d 10 h"),
+        ],
+    )
+    def test_a_time_reads_as_people_read_it(self, seconds: float, shown: str) -> None:
+        assert duration(seconds) == shown
+
+
+class TestTheTree:
+    def members(self, **sources: str) -> dict[str, Any]:
+        known = [
+            member(name, role="primary" if name == "pg2" else "replica")
+            if name not in sources
+            else member(name, tags={"replicatefrom": sources[name]})
+            for name in ("pg1", "pg2", "pg3", "pg4")
+        ]
+        return body(members=known)
+
+    def names(self, told: dict[str, Any]) -> list[str]:
+        rows = [row for row in drawn(told, tree=True).splitlines() if row.startswith("│")]
+        return [re.split(" +│ ", row[2:])[0] for row in rows]
+
+    def test_the_leader_is_the_root(self) -> None:
+        assert self.names(self.members()) == ["pg2", "├─ pg1", "├─ pg3", "└─ pg4"]
+
+    def test_a_cascade_hangs_on_its_source(self) -> None:
+        names = self.names(self.members(pg4="pg1"))
+        assert names == ["pg2", "├─ pg1", "│  └─ pg4", "└─ pg3"]
+
+    def test_a_source_that_is_not_there_means_the_leader(self) -> None:
+        assert "└─ pg4" in self.names(self.members(pg4="gone"))
+
+    def test_members_in_a_circle_are_shown_too(self) -> None:
+        shown = drawn(self.members(pg3="pg4", pg4="pg3"), tree=True)
+        assert "? pg3" in shown
+        assert "? pg4" in shown
+
+    def test_without_a_leader_all_are_shown(self) -> None:
+        shown = drawn(cluster_body(cluster(None), "demo"), tree=True)
+        assert all(name in shown for name in ("pg1", "pg2", "pg3"))
+
+
+class TestTheDrawing:
+    columns = (Column("Name"), Column("N", right=True))
+    rows = ([Cell("a"), Cell("1", "red")], [Cell("bcdefg"), Cell("22")])
+
+    def test_in_a_box_where_there_is_a_terminal(self) -> None:
+        assert click.unstyle(table(self.columns, self.rows)) == (
+            "┏━━━━━━━━┳━━━━┓\n┃ Name   ┃  N ┃\n┡━━━━━━━━╇━━━━┩\n"
+            "│ a      │  1 │\n│ bcdefg │ 22 │\n└────────┴────┘"
+        )
+
+    def test_in_plain_columns_where_it_is_too_narrow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "10")
+        assert click.unstyle(table(self.columns, self.rows)) == "Name     N\na        1\nbcdefg  22"
+
+    def test_colours_do_not_move_the_columns(self) -> None:
+        drawn = table(self.columns, self.rows)
+        assert "\x1b[31m 1\x1b[0m" in drawn
+
+
+def local(directory: Path, port: int, etcd: list[str]) -> Session:
+    """Return the session of a command on a host whose agent listens on *port*."""
     address = f"127.0.0.1:{port}"
     hosts = [endpoint.removeprefix("http://") for endpoint in etcd]
     rest = {"listen": address, "connect_address": address}
-    return config(directory, restapi=rest, etcd3={"hosts": hosts})
+    path = directory / "pgherd.yml"
+    path.write_text(yaml.safe_dump(raw_config(directory, restapi=rest, etcd3={"hosts": hosts})))
+    return Session(path, as_json=False)
 
 
 class TestWhereItComesFrom:
@@ -157,9 +253,10 @@ class TestWhereItComesFrom:
         rig.loop.view = view()
         api = Api(rig.loop)
         await api.start()
+        session = local(tmp_path, port, ["127.0.0.1:1"])
         try:
-            told = await asyncio.to_thread(fetch, rig.config)
-            node = await asyncio.to_thread(fetch_node, rig.config, rig.config.api_url)
+            told = await asyncio.to_thread(session.cluster)
+            node = await asyncio.to_thread(session.node, {"api_url": rig.config.api_url})
         finally:
             await api.stop()
         assert [row["name"] for row in told["members"]] == ["pg9"]
@@ -171,17 +268,18 @@ class TestWhereItComesFrom:
         [port] = free_ports(1)
         lease = await real_etcd.lease_grant(60)
         await Store(real_etcd, "service", "demo", "pg9").publish({"state": "running"}, lease)
-        known = local(tmp_path, port, list(real_etcd.endpoints))
-        told = await asyncio.to_thread(fetch, known)
+        session = local(tmp_path, port, list(real_etcd.endpoints))
+        told = await asyncio.to_thread(session.cluster)
         assert [(row["name"], row["state"]) for row in told["members"]] == [("pg9", "running")]
 
     async def test_when_both_are_silent_the_error_says_where_to_look(self, tmp_path: Path) -> None:
         port, *etcd = free_ports(3)
-        known = local(tmp_path, port, [f"127.0.0.1:{each}" for each in etcd])
-        with pytest.raises(StoreError, match="systemctl status pgherd etcd"):
-            await asyncio.to_thread(fetch, known)
+        session = local(tmp_path, port, [f"127.0.0.1:{each}" for each in etcd])
+        with pytest.raises(NobodyAnswersError, match="systemctl status pgherd etcd"):
+            await asyncio.to_thread(session.cluster)
 
     async def test_a_member_that_does_not_answer_tells_nothing(self, tmp_path: Path) -> None:
         [port] = free_ports(1)
-        known = local(tmp_path, port, ["127.0.0.1:1"])
-        assert await asyncio.to_thread(fetch_node, known, known.api_url) == {}
+        session = local(tmp_path, port, ["127.0.0.1:1"])
+        url = session.config.api_url
+        assert await asyncio.to_thread(session.node, {"api_url": url}) == {}

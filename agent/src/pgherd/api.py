@@ -157,7 +157,8 @@ class Api:
         # A promise given since the last round counts for whoever asks now.
         promised = loop.failsafe.promised_to(loop.effects.clock())
         view = replace(loop.view, promised_to=promised)
-        return patroni_body(loop.config, view, instance, loop.decision, loop.dcs_last_seen)
+        behind = loop.progress.behind(instance, view.cluster, loop.effects.clock())
+        return patroni_body(loop.config, view, instance, loop.decision, loop.dcs_last_seen, behind)
 
     def _json(self, body: Any, status: int = 200) -> web.Response:
         return web.Response(status=status, text=dump(body), content_type="application/json")

@@ -1,121 +1,136 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The `pgherd` command.
+"""The `pgherd` command: its commands by subject, and what its exit codes mean.
 
-Exit codes: 0 done; 1 it could not be done, one sentence on standard error says why; 2 the command
-line was wrong; 78 (`agent` only) the configuration or the data directory needs a human.
+A command's module is imported when the command is run, so `--help` and the quick ones stay quick.
 """
 
 from __future__ import annotations
 
-import json
+import importlib
 import sys
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from pgherd import PATRONI_VERSION, __version__
-from pgherd.errors import ConfigError, PgherdError
+from pgherd.commands.drawing import has_colours
+from pgherd.errors import ConfigError, NobodyAnswersError, PgherdError, TooLateError
 
-CONFIG = "/etc/pgherd/pgherd.yml"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-_config_option = click.option(
+# What `pgherd` ends with. 1 is also the answer "no" at a prompt; 130 is Ctrl-C, as in a shell.
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOBODY_ANSWERS: Final = 3
+TOO_LATE: Final = 4
+INTERRUPTED: Final = 130
+
+EPILOG: Final = """\
+\b
+Exit codes: 0 done; 1 refused or failed, standard error says why; 2 wrong command line;
+3 nobody answers; 4 time ran out. `pgherd COMMAND --help` tells more of each command.
+"""
+
+
+class Entry(NamedTuple):
+    """One command: where it is, and its line in the help."""
+
+    module: str
+    help: str
+
+
+SECTIONS: Final[dict[str, dict[str, Entry]]] = {
+    "Look": {
+        "list": Entry("look", "Show the members: role, state, lag."),
+        "topology": Entry("look", "Show who streams from whom."),
+        "history": Entry("look", "Show past failovers and switchovers."),
+        "version": Entry("look", "Show versions, of members too."),
+    },
+    "Configuration": {
+        "check-config": Entry("local", "Check this host's files."),
+    },
+    "This program": {
+        "agent": Entry("local", "Run the agent of this host (systemd does that)."),
+        "guard": Entry("local", "Run the guard of this host (systemd does that)."),
+    },
+}
+COMMANDS: Final = {name: entry for each in SECTIONS.values() for name, entry in each.items()}
+
+
+class Commands(click.Group):
+    """The group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"pgherd.commands.{entry.module}")
+        command = getattr(module, cmd_name.replace("-", "_") + "_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                rows = [(name.ljust(15), entry.help) for name, entry in commands.items()]
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
     "-c",
     "--config",
     "path",
-    default=CONFIG,
-    show_default=True,
+    metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The agent's configuration file.",
 )
+@click.pass_context
+def cli(context: click.Context, path: Path | None) -> None:
+    """Look after the PostgreSQL cluster of this host."""
+    context.color = has_colours()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def cli() -> None:
-    """Keep a PostgreSQL cluster alive, and look at it."""
-
-
-@cli.command()
-@_config_option
-def agent(path: Path) -> None:
-    """Run the agent of this host (systemd does that)."""
-    # Imported here: the other commands need none of it and start faster without.
-    from pgherd.start import main as run_agent
-
-    sys.exit(run_agent(path))
-
-
-@cli.command()
-@_config_option
-def guard(path: Path) -> None:
-    """Kill PostgreSQL when the lease runs out, whatever the agent does (systemd runs this)."""
-    from pgherd.guard_process import main as run_guard
-
-    sys.exit(run_guard(path))
-
-
-@cli.command("check-config")
-@_config_option
-@click.option("--partial", is_flag=True, help="Judge FILE alone: other files may complete it.")
-def check_config(path: Path, partial: bool) -> None:
-    """Check a configuration, with the conf.d beside it; print one line for each problem."""
-    from pgherd.config import load, read_yaml
-    from pgherd.schema import check
-
-    if partial:
-        problems = check(read_yaml(path), partial=True)
-        if problems:
-            raise ConfigError(problems)
-    else:
-        load(path)
-
-
-@cli.command("list")
-@_config_option
-@click.option("-w", "--watch", is_flag=True, help="Show again every second until interrupted.")
-@click.option("--json", "as_json", is_flag=True, help="Print the body of GET /cluster.")
-@click.option("-v", "--verbose", is_flag=True, help="Ask every member which rule fired last.")
-def list_members(path: Path, watch: bool, as_json: bool, verbose: bool) -> None:
-    """Show the members of the cluster."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from pgherd.config import load
-    from pgherd.listing import fetch, show
-
-    config = load(path)
-    if as_json:
-        while True:
-            click.echo(json.dumps(fetch(config)))
-            if not watch:
-                return
-            time.sleep(1)
-    console = Console()
-    if not watch:
-        console.print(show(console, config, verbose=verbose))
-        return
-    with Live(show(console, config, verbose=verbose), console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(1)
-            live.update(show(console, config, verbose=verbose), refresh=True)
-
-
-@cli.command()
-def version() -> None:
-    """Print pgherd's version and the Patroni release it speaks."""
-    click.echo(f"pgherd {__version__} (speaks Patroni {PATRONI_VERSION})")
+def _complain(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        click.echo(f"pgherd: {sentence}", err=True)
 
 
 def main() -> None:
-    """Run the command line; turn our errors into one sentence and exit code 1."""
+    """Run the command line; turn our errors into sentences and exit codes."""
     try:
         cli.main(prog_name="pgherd", standalone_mode=True)
     except ConfigError as error:
-        for problem in error.problems:
-            click.echo(f"pgherd: {problem}", err=True)
-        sys.exit(1)
+        _complain(error.problems)
+        sys.exit(FAILED)
+    except NobodyAnswersError as error:
+        _complain([str(error)])
+        sys.exit(NOBODY_ANSWERS)
+    except TooLateError as error:
+        _complain([str(error)])
+        sys.exit(TOO_LATE)
     except PgherdError as error:
-        click.echo(f"pgherd: {error}", err=True)
-        sys.exit(1)
+        _complain([str(error)])
+        sys.exit(FAILED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

@@ -10,6 +10,8 @@ PgherdError
   PostgresError           the local instance
     NotAnsweringError       no connection, or no answer in time
     CommandError            a PostgreSQL program failed (exit code and output)
+  NobodyAnswersError      a command found neither an agent nor etcd to ask
+  TooLateError            what a command waited for did not come to hold in time
 """
 
 from collections.abc import Sequence
@@ -83,3 +85,11 @@ class CommandError(PostgresError):
         telling = [line for line in lines if "error:" in line or "FATAL" in line] or lines[-1:]
         reason = telling[0] if telling else "no output"
         super().__init__(f"{program} ended with exit code {code}: {reason}")
+
+
+class NobodyAnswersError(PgherdError):
+    """Nobody answers whom a command has to ask."""
+
+
+class TooLateError(PgherdError):
+    """What a command waited for did not come to hold in time."""

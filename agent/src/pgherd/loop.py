@@ -15,6 +15,7 @@ from pgherd.decide import Decision, decide
 from pgherd.descent import Descent
 from pgherd.errors import StoreError
 from pgherd.failsafe import Failsafe
+from pgherd.lag import Progress
 from pgherd.leadership import Leadership
 from pgherd.model import Cluster, Instance, Process
 from pgherd.operations import Operations
@@ -87,6 +88,7 @@ class Loop:
         self.leadership = Leadership(config, effects, self.tracker, self.failsafe, wake.set)
         self.actor = Actor(self)
         self.switchover = Switchover(self)
+        self.progress = Progress()
         self._dynamic: object = None
         self._rounded = asyncio.Condition()
         self._store_answered = True
@@ -180,6 +182,7 @@ class Loop:
         self.tracker.look(cluster, instance, now, answers=answers, busy=operation is not None)
         if instance.is_running:
             self.effects.postgres.adopt(instance)
+        self.progress.look(instance, now)
         if cluster is not None and answers:
             await self._apply_dynamic(cluster, instance)
         peers, reach = await self._ask_peers(cluster, instance, answers=answers)

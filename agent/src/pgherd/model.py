@@ -118,6 +118,11 @@ class Member:
         return max((position for position in known if position is not None), default=None)
 
     @property
+    def replayed(self) -> int | None:
+        """The WAL position up to which the member last said it had applied, in bytes."""
+        return position_of(self.data.get("replay_lsn"))
+
+    @property
     def tags(self) -> Tags:
         tags = self.data.get("tags")
         return Tags.parse(tags if isinstance(tags, Mapping) else {})

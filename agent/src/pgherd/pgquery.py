@@ -50,7 +50,8 @@ SELECT r.in_recovery,
                    'usename', usename, 'application_name', application_name,
                    'client_addr', client_addr, 'state', state,
                    'sync_state', sync_state, 'sync_priority', sync_priority, 'pid', pid,
-                   'flush', pg_wal_lsn_diff(flush_lsn, '0/0')::bigint))
+                   'flush', pg_wal_lsn_diff(flush_lsn, '0/0')::bigint,
+                   'replay', pg_wal_lsn_diff(replay_lsn, '0/0')::bigint))
           FROM pg_stat_replication) AS replication,
        current_setting('synchronous_standby_names') AS sync_names,
        COALESCE((SELECT wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')

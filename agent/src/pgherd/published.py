@@ -100,12 +100,18 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
 
 
 def patroni_body(
-    config: Config, view: View, instance: Instance, decision: Decision | None, dcs_last_seen: int
+    config: Config,
+    view: View,
+    instance: Instance,
+    decision: Decision | None,
+    dcs_last_seen: int,
+    standbys: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the body of `GET /patroni` and of every health check.
 
     :param instance: the instance as it is now, newer than the view's perhaps.
     :param dcs_last_seen: when etcd last answered, seconds since the epoch.
+    :param standbys: how far the others are behind us, which only a leader knows.
     """
     body: dict[str, Any] = {
         "state": state(instance, view.operation),
@@ -155,6 +161,8 @@ def patroni_body(
         "guarded": view.guarded,
         "disk": instance.disk or view.instance.disk or "well",
     }
+    if standbys:
+        body["pgherd"]["standbys"] = standbys
     return body
 
 

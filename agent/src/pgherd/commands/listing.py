@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`pgherd list` and `pgherd topology`: how a body of `GET /cluster` is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pgherd.commands.drawing import Cell, Column, duration, size, table
+from pgherd.commands.session import LEADING, leader_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROLES: Final = {
+    "leader": "Leader",
+    "standby_leader": "Standby Leader",
+    "sync_standby": "Sync Standby",
+    "quorum_standby": "Quorum Standby",
+}
+WELL: Final = ("running", "streaming")
+# States that somebody has to do something about; what is neither changes by itself.
+ILL: Final = ("stopped", "crashed", "unknown", "initdb failed", "custom bootstrap failed",
+              "start failed", "restart failed", "stop failed")  # fmt: skip
+# A standby further behind than this stands out.
+LAG_BYTES: Final = 16 * 2**20
+LAG_SECONDS: Final = 5.0
+
+
+def with_lag(body: dict[str, Any], leader_node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a body of `GET /cluster` with each standby's lag as the leader sees it at this moment.
+
+    What etcd knows of positions may be some seconds old, and it knows no times. So `lag` (bytes)
+    and `lag_seconds` under `pgherd` of a member are what its leader says.
+
+    :param leader_node: the leader's `GET /patroni`, empty when it did not answer.
+    """
+    fresh = (leader_node.get("pgherd") or {}).get("standbys") or {}
+    members = []
+    for row in body.get("members", ()):
+        known = fresh.get(row.get("name")) if row.get("role") not in LEADING else None
+        members.append({**row, "pgherd": known} if known else row)
+    return {**body, "members": members}
+
+
+def render(
+    body: Mapping[str, Any],
+    nodes: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    tree: bool = False,
+) -> str:
+    """Draw the cluster.
+
+    :param nodes: `GET /patroni` bodies by member name for the verbose columns.
+    :param tree: show who streams from whom.
+    """
+    members = list(body.get("members", ()))
+    tags = any(row.get("tags") for row in members)
+    columns = [
+        Column("Member"), Column("Host"), Column("Role"), Column("State"),
+        Column("TL", right=True), Column("Lag", right=True), Column("Delay", right=True),
+    ]  # fmt: skip
+    columns += [Column("Tags")] if tags else []
+    columns += [Column("Rule")] if nodes is not None else []
+    leader = leader_of(body)
+    drawn = []
+    for indent, row in _tree(members) if tree else ((("", row)) for row in members):
+        cells = _cells(row, indent, leader)
+        cells += [Cell(_tags(row), dim=True)] if tags else []
+        if nodes is not None:
+            ours = nodes.get(str(row.get("name")), {}).get("pgherd") or {}
+            cells.append(Cell(f"{ours.get('rule', 'no answer')}: {ours.get('why', '')}"))
+        drawn.append(cells)
+    title = Cell(f"Cluster: {body.get('scope', '')}", bold=True).drawn()
+    return "\n".join([title, table(columns, drawn), *(note.drawn() for note in _notes(body))])
+
+
+def _cells(row: Mapping[str, Any], indent: str, leader: Mapping[str, Any] | None) -> list[Cell]:
+    leads = row.get("role") in LEADING
+    state = str(row.get("state", "unknown"))
+    colour = "green" if state in WELL else "red" if state in ILL else "yellow"
+    waits = " *" if row.get("pending_restart") else ""
+    timeline = row.get("timeline")
+    elsewhere = leader is not None and timeline != leader.get("timeline")
+    return [
+        Cell(f"{indent}{row.get('name')}{waits}", bold=leads),
+        Cell(f"{row.get('host')}:{row.get('port')}"),
+        Cell(ROLES.get(str(row.get("role")), "Replica"), "cyan" if leads else None, bold=leads),
+        Cell(state, colour),
+        Cell("" if timeline is None else str(timeline), "yellow" if elsewhere else None),
+        Cell("") if leads else _lag(_known_lag(row)),
+        Cell("") if leads else _delay((row.get("pgherd") or {}).get("lag_seconds")),
+    ]
+
+
+def _known_lag(row: Mapping[str, Any]) -> Any:
+    fresh = (row.get("pgherd") or {}).get("lag")
+    if fresh is not None:
+        return fresh
+    replay = row.get("replay_lag")
+    return replay if isinstance(replay, int) else row.get("lag")
+
+
+def _lag(value: Any) -> Cell:
+    if not isinstance(value, int):
+        return Cell(str(value if value is not None else ""), "red")
+    return Cell(size(value), "yellow" if value > LAG_BYTES else None)
+
+
+def _delay(seconds: Any) -> Cell:
+    if not isinstance(seconds, int | float):
+        return Cell("")
+    return Cell(duration(seconds), "yellow" if seconds > LAG_SECONDS else None)
+
+
+def _tags(row: Mapping[str, Any]) -> str:
+    tags = row.get("tags") or {}
+    return ", ".join(
+        str(name) if value is True else f"{name}: {value}" for name, value in sorted(tags.items())
+    )
+
+
+def _tree(members: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each member after the one it streams from, with the lines that lead to it.
+
+    Whoever names as its source a member that is not there streams from the leader.
+    """
+    leader = leader_of({"members": members})
+    root = leader.get("name") if leader else None
+    names = {row.get("name") for row in members}
+    below: dict[Any, list[dict[str, Any]]] = {}
+    for row in members:
+        source = (row.get("tags") or {}).get("replicatefrom")
+        if row.get("name") != root:
+            known = source in names and source != row.get("name")
+            below.setdefault(source if known else root, []).append(row)
+    shown: set[Any] = set()
+
+    def branch(parent: Any, lines: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        rows = below.get(parent, [])
+        for row in rows:
+            if row.get("name") in shown:
+                continue
+            shown.add(row.get("name"))
+            is_last = row is rows[-1]
+            yield f"{lines}{'└─' if is_last else '├─'} ", row
+            yield from branch(row.get("name"), f"{lines}{'   ' if is_last else '│  '}")
+
+    if leader:
+        shown.add(root)
+        yield "", leader
+    yield from branch(root, "")
+    # Members that name one another as source hang on nobody.
+    yield from (("? ", row) for row in members if row.get("name") not in shown)
+
+
+def _notes(body: Mapping[str, Any]) -> Iterator[Cell]:
+    members = body.get("members", ())
+    if not members:
+        yield Cell("No member has published itself; is pgherd running on the hosts?", "yellow")
+    elif leader_of(body) is None:
+        yield Cell("No leader: writes wait until one is elected.", "red")
+    for row in members:
+        yield from _restarts(row)
+    for text in _acknowledgements(body):
+        yield Cell(text, "yellow" if "no standby" in text.lower() else None)
+    planned = body.get("scheduled_switchover")
+    if planned:
+        target = f" to {planned['to']}" if planned.get("to") else ""
+        source = f" from {planned['from']}" if planned.get("from") else ""
+        yield Cell(f"Switchover{source}{target} at {planned.get('at')}.", "yellow")
+    if body.get("pause"):
+        yield Cell("Maintenance mode: no automatic failover.", "yellow")
+
+
+def _restarts(row: Mapping[str, Any]) -> Iterator[Cell]:
+    reasons = row.get("pending_restart_reason") or {}
+    for name, values in reasons.items():
+        yield Cell(
+            f"* {row['name']}: {name} becomes {values['new_value']} (now "
+            f"{values['old_value']}) when PostgreSQL is restarted"
+        )
+    planned = row.get("scheduled_restart")
+    if planned:
+        conditions = [
+            f"{key.replace('_', ' ')}: {value}"
+            for key, value in planned.items()
+            if key not in ("schedule", "postmaster_start_time")
+        ]
+        yield Cell(
+            f"{row['name']}: restart at {planned.get('schedule')}"
+            + (f" ({', '.join(conditions)})" if conditions else "")
+        )
+
+
+def _acknowledgements(body: Mapping[str, Any]) -> list[str]:
+    ours = body.get("pgherd") or {}
+    if ours.get("synchronous_mode", "off") == "off":
+        return []
+    count = ours.get("acknowledgements")
+    roles = ("sync_standby", "quorum_standby")
+    names = [str(each["name"]) for each in body.get("members", ()) if each.get("role") in roles]
+    if not count and ours.get("strict"):
+        return ["Commits wait: no standby acknowledges, and synchronous_mode_strict is on."]
+    if not count:
+        return ["No standby acknowledges: a commit is on the leader only, and only it may lead."]
+    return [f"A commit waits for the leader and {count} of {', '.join(names)}."]

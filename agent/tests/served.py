@@ -62,7 +62,7 @@ async def serving(directory: Path) -> AsyncIterator[Served]:
     address = f"127.0.0.1:{port}"
     rig = Rig(directory, Instance(), restapi={"listen": address, "connect_address": address})
     api = Api(rig.loop)
-    await api.start()
+    api.start()
     async with aiohttp.ClientSession() as session:
         yield Served(rig, f"http://{address}", session)
-    await api.stop()
+    api.stop()

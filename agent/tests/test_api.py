@@ -371,5 +371,5 @@ async def test_an_address_in_use_is_named(served: Served, tmp_path: Path) -> Non
     again = Rig(tmp_path, Instance(), restapi={"listen": address, "connect_address": address})
     api = Api(again.loop)
     with pytest.raises(ListenError, match=address):
-        await api.start()
-    await api.stop()
+        api.start()
+    api.stop()

@@ -21,7 +21,7 @@ from agent.tests.builders import (
     view,
 )
 from agent.tests.served import Served, serving
-from pgherd.api import comes_from
+from pgherd.access import comes_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

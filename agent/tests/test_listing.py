@@ -252,13 +252,13 @@ class TestWhereItComesFrom:
         await rig.etcd.txn([], [Put("/service/demo/members/pg9", "{}", lease)])
         rig.loop.view = view()
         api = Api(rig.loop)
-        await api.start()
+        api.start()
         session = local(tmp_path, port, ["127.0.0.1:1"])
         try:
             told = await asyncio.to_thread(session.cluster)
             node = await asyncio.to_thread(session.node, {"api_url": rig.config.api_url})
         finally:
-            await api.stop()
+            api.stop()
         assert [row["name"] for row in told["members"]] == ["pg9"]
         assert node["patroni"]["name"] == ME
 

@@ -23,9 +23,11 @@ from agent.tests.builders import (
     view,
 )
 from agent.tests.fakes import Rig
+from pgherd.api import Api
 from pgherd.decide import RULES, decide
 from pgherd.metrics import exposition
 from pgherd.model import Instance
+from pgherd.server import Server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +76,7 @@ def exposed(directory: Path, seen: View) -> str:
     rig = Rig(directory, Instance())
     rig.loop.view, rig.loop.decision = seen, decide(seen)
     rig.loop.dcs_last_seen = 1692356718
-    return exposition(rig.loop).decode()
+    return exposition(rig.loop, Server(Api(rig.loop), rig.config.access)).decode()
 
 
 def values(directory: Path, seen: View) -> dict[str, float]:

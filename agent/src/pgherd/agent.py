@@ -113,7 +113,7 @@ class Agent:
         :raises ForeignDataError: the data directory belongs to another cluster.
         :raises ListenError: the REST API's address cannot be used.
         """
-        await self._api.start()
+        self._api.start()
         self._systemd.ready("serving")
         self._obey_signals()
         try:
@@ -126,7 +126,7 @@ class Agent:
                 self._systemd.run(),
             )
         finally:
-            await self._api.stop()
+            self._api.stop()
             await self._peers.close()
             await self._etcd.close()
         if self._loop.failure is not None:
@@ -180,3 +180,4 @@ class Agent:
         self._health.reconfigure(config)
         self._peers.reconfigure(config.ctl)
         self._loop.reconfigure(config)
+        self._api.reconfigure(config.access)

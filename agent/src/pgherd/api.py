@@ -1,34 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The REST API: Patroni's paths, codes and bodies (release 4.1).
+"""The REST API: which path and method is answered by what. Patroni's paths (release 4.1).
 
-All of it is read-only but for `POST /failsafe`, by which leaders ask members for a promise.
-
-Health checks answer from the loop's last view, with the lease checked at the very moment of the
-answer; they cost no query. `GET /patroni` asks PostgreSQL, since an election is decided on it.
+docs/openapi.yml describes all of it; a test holds the two together.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
-from pgherd import handover_requests
+from pgherd import handover_requests, pages
+from pgherd.access import comes_from, refusal, shows_login
 from pgherd.answers import Answer, Unsafe
-from pgherd.errors import ListenError, StoreError
-from pgherd.health_checks import Health, find_check
-from pgherd.published import cluster_body, patroni_body
-from pgherd.store import dump
+from pgherd.requests import HEAD_LIMIT
+from pgherd.server import Server
+from pgherd.shared import Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from pgherd.access_config import Access
     from pgherd.loop import Loop
-    from pgherd.model import Instance
+    from pgherd.requests import Request
+
+    QuickPage = Callable[[Loop, Request], Answer]
+    Page = Callable[[Loop, Request], Awaitable[Answer]]
+    SharedPage = Callable[[Loop], Awaitable[Answer]]
 
 # What changes something, by method and first segment of the path.
 UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
@@ -37,16 +36,33 @@ UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
     ("DELETE", "switchover"): Unsafe(handover_requests.delete_switchover),
 }
 
+# All others are by the first segment of the path. Pages that tell what is known already:
+QUICK: Final[Mapping[str, QuickPage]] = {
+    "history": pages.history,
+    "config": pages.configuration,
+    "failsafe": pages.failsafe,
+    "liveness": pages.liveness,
+    "readiness": pages.readiness,
+}
+# Pages for which somebody is asked:
+PAGES: Final[Mapping[str, Page]] = {"operations": pages.operations}
+# Pages that are the same for all who ask, and made once for those who ask at the same time:
+SHARED: Final[Mapping[str, SharedPage]] = {
+    "patroni": pages.patroni,
+    "cluster": pages.cluster,
+}
 
-async def comes_from(remote: str | None, host: str | None) -> bool:
-    """Tell whether the address *remote* is one of *host*'s."""
-    if not remote or not host:
-        return False
+READING: Final = ("GET", "HEAD", "OPTIONS")
+WANTS_OBJECT: Final = Answer(400, "a JSON object is wanted")
+
+
+def parse_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that *body* is, None when it is none."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None)
-    except OSError:
-        return False
-    return remote in {address[4][0] for address in found}
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 class Api:
@@ -54,176 +70,98 @@ class Api:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
-        self._pages = {
-            "patroni": self._patroni,
-            "cluster": self._cluster,
-            "history": self._history,
-            "config": self._config,
-            "failsafe": self._failsafe,
-            "liveness": self._liveness,
-            "readiness": self._readiness,
-            "metrics": self._metrics,
-            "operations": self._operations,
-        }
+        self._server = Server(self, loop.config.access)
+        self._shared = {name: Shared(partial(page, loop)) for name, page in SHARED.items()}
+        self._shared["metrics"] = Shared(self._metrics)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Listen.
 
         :raises ListenError: the address cannot be used.
+        :raises OSError: a file of the certificate cannot be used.
         """
         config = self._loop.config
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._dispatch)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=15)
-        await self._runner.setup()
         everywhere = config.listen_host in ("0.0.0.0", "::", "*")
         # Loopback as well, so that `pgherd list` and local probes need no address.
-        hosts = None if everywhere else sorted({config.listen_host, "127.0.0.1"})
-        context = config.access.tls.context()
-        assert self._runner.server is not None
-        try:
-            server = await asyncio.get_running_loop().create_server(
-                self._runner.server, hosts, config.listen_port, ssl=context
-            )
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ListenError(config.listen_host, config.listen_port, reason) from error
-        self._server = server
+        hosts = ["*"] if everywhere else sorted({config.listen_host, "127.0.0.1"})
+        self._server.start(hosts, config.listen_port)
 
-    async def stop(self) -> None:
+    def reconfigure(self, access: Access) -> None:
+        """Serve as *access* says from now on; certificates are read again."""
+        self._server.reconfigure(access)
+
+    def stop(self) -> None:
         """Stop listening and drop what is open."""
-        if self._server is not None:
-            self._server.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        self._server.stop()
 
-    async def _dispatch(self, request: web.Request) -> web.Response:
-        # Clients of Patroni send `//leader`; leading slashes count once.
-        path = "/" + request.path.lstrip("/")
-        page = self._pages.get(path.split("/")[1])
+    # What the server asks
+
+    def at_once(self, request: Request) -> Callable[[], Answer] | None:
+        """Return what gives the answer when that costs next to nothing, None for all others."""
+        segment, method = request.segment, request.method
+        if method not in READING:
+            known = (method, segment) in UNSAFE or (method, request.path) == ("POST", "/failsafe")
+            return None if known else lambda: Answer(501, "Unsupported method")
         # Patroni takes HEAD of a page for a health check and says 503; probes mean the page.
-        if request.method in ("GET", "HEAD") and page is not None:
-            return await page(request)
-        if request.method == "POST" and path == "/failsafe":
-            return await self._promise(request)
-        if request.method in ("GET", "HEAD", "OPTIONS"):
-            return await self._health(request, path)
-        unsafe = UNSAFE.get((request.method, path.split("/")[1]))
-        if unsafe is not None:
-            return self._response(await self._carry_out(unsafe, request))
-        return web.Response(status=501, text="Unsupported method", content_type="text/html")
+        if method != "OPTIONS" and (segment in self._shared or segment in PAGES):
+            return None
+        page = QUICK.get(segment, pages.health) if method != "OPTIONS" else pages.health
+        return partial(page, self._loop, request)
 
-    async def _carry_out(self, unsafe: Unsafe, request: web.Request) -> Answer:
-        text = await request.text()
-        try:
-            body = json.loads(text) if text or unsafe.needs_body else {}
-        except ValueError:
-            body = None
-        if not isinstance(body, dict) or (unsafe.needs_body and not body):
-            return Answer(400, "a JSON object is wanted")
+    def is_shed(self, request: Request) -> bool:
+        """Whether it is turned away when many others are being answered.
+
+        What is shared costs the same for many, and elections hang on `/patroni` and `/failsafe`.
+        """
+        return request.segment not in self._shared and request.segment != "failsafe"
+
+    async def answer(self, request: Request, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
+        """Answer what takes its time."""
+        if request.method in READING:
+            shared = self._shared.get(request.segment)
+            if shared is not None:
+                return await shared.get()
+            return await PAGES[request.segment](self._loop, request)
+        if request.segment == "failsafe":
+            return await self._promise(request, read_body)
+        cluster = self._loop.view.cluster
+        urls = [member.api_url for member in cluster.members.values()] if cluster else []
+        refused = await refusal(request, self._loop.config.access, urls)
+        if refused is not None:
+            return refused
+        unsafe = UNSAFE[request.method, request.segment]
+        if request.length is None and unsafe.needs_body:
+            return Answer(411, "a body with a Content-Length is wanted")
+        content = await read_body()
+        body = parse_object(content) if content or unsafe.needs_body else {}
+        if body is None or (unsafe.needs_body and not body):
+            return WANTS_OBJECT
         return await unsafe.handler(self._loop, body)
 
-    def _response(self, answer: Answer) -> web.Response:
-        if isinstance(answer.body, str):
-            return web.Response(
-                status=answer.status,
-                text=answer.body,
-                content_type="text/html",
-                headers=answer.headers,
-            )
-        return web.Response(
-            status=answer.status,
-            text=dump(answer.body),
-            content_type="application/json",
-            headers=answer.headers,
-        )
-
-    async def _health(self, request: web.Request, path: str) -> web.Response:
-        check = find_check(path)
-        good = check is not None and check(self._judge(request))
-        status = 200 if good else 503
-        if request.method != "GET":
-            return web.Response(status=status)
-        return self._json(self._body(self._loop.view.instance), status)
-
-    def _judge(self, request: web.Request) -> Health:
-        loop = self._loop
-        return Health(loop.view, loop.effects.clock(), request.query)
-
-    def _body(self, instance: Instance) -> dict[str, Any]:
-        loop = self._loop
-        # A promise given since the last round counts for whoever asks now.
-        promised = loop.failsafe.promised_to(loop.effects.clock())
-        view = replace(loop.view, promised_to=promised)
-        behind = loop.progress.behind(instance, view.cluster, loop.effects.clock())
-        return patroni_body(loop.config, view, instance, loop.decision, loop.dcs_last_seen, behind)
-
-    def _json(self, body: Any, status: int = 200) -> web.Response:
-        return web.Response(status=status, text=dump(body), content_type="application/json")
-
-    async def _patroni(self, request: web.Request) -> web.Response:
-        return self._json(self._body(await self._loop.effects.postgres.observe()))
-
-    async def _cluster(self, request: web.Request) -> web.Response:
-        """Answer from a fresh read of etcd, so a script sees what is, not what was."""
-        try:
-            cluster = await self._loop.effects.store.load()
-        except StoreError as error:
-            return web.Response(status=503, text=f"etcd does not answer: {error}")
-        return self._json(cluster_body(cluster, self._loop.config.scope))
-
-    async def _history(self, request: web.Request) -> web.Response:
-        cluster = self._loop.view.cluster
-        return self._json([list(row) for row in cluster.history] if cluster else [])
-
-    async def _config(self, request: web.Request) -> web.Response:
-        cluster = self._loop.view.cluster
-        if cluster is None or cluster.config is None:
-            return web.Response(status=502, text="no configuration in etcd")
-        return self._json(cluster.config)
-
-    async def _failsafe(self, request: web.Request) -> web.Response:
-        cluster = self._loop.view.cluster
-        if cluster is None or not cluster.settings.failsafe_mode:
-            return web.Response(status=502, text="Failsafe mode is not enabled.")
-        return self._json(cluster.failsafe)
-
-    async def _promise(self, request: web.Request) -> web.Response:
+    async def _promise(self, request: Request, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
         """Answer a leader that etcd does not hear.
 
-        Only the host that the cluster knows under that leader's name is listened to.
+        Only the host that the cluster knows under that leader's name is listened to, or who has
+        the password; the allowlist is not asked, for safety must not hang on it.
         """
-        try:
-            body = await request.json()
-            leader = str(body["name"])
-            conn_url = "" if body.get("standing") else str(body.get("conn_url", ""))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return web.Response(status=400, text="a JSON object with `name` is wanted")
+        if (request.length or 0) > HEAD_LIMIT:
+            return Answer(413, "that is too long for a request of a promise")
+        body = parse_object(await read_body())
+        if body is None or "name" not in body:
+            return Answer(400, "a JSON object with `name` is wanted")
+        leader = str(body["name"])
+        conn_url = "" if body.get("standing") else str(body.get("conn_url", ""))
         view = self._loop.view
         url = view.cluster.failsafe.get(leader, "") if view.cluster else ""
-        if not await comes_from(request.remote, urlsplit(url).hostname):
-            return web.Response(status=403, text=f"{request.remote} is not {leader}")
+        login = self._loop.config.access.login
+        is_trusted = bool(url) and login is not None and shows_login(request, login)
+        if not is_trusted and not await comes_from(request.remote, urlsplit(url).hostname):
+            return Answer(403, f"{request.remote} is not {leader}")
         status, text = self._loop.failsafe.promise(view, leader, conn_url)
-        headers = {"lsn": str(view.instance.position)} if status == 200 else {}
-        return web.Response(status=status, text=text, headers=headers)
+        return Answer(status, text, {"lsn": str(view.instance.position)} if status == 200 else {})
 
-    async def _operations(self, request: web.Request) -> web.Response:
-        number = request.path.strip("/").partition("/")[2]
-        return self._response(await handover_requests.get_operations(self._loop, number))
-
-    async def _liveness(self, request: web.Request) -> web.Response:
-        """200 while the loop makes its rounds; systemd's watchdog ends one that does not."""
-        age = self._loop.effects.clock() - self._loop.view.now
-        limit = self._loop.config.timing.lease_ttl + self._loop.config.timing.loop_interval
-        return web.Response(status=200 if age < limit else 503)
-
-    async def _readiness(self, request: web.Request) -> web.Response:
-        return web.Response(status=200 if self._judge(request).is_ready else 503)
-
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _metrics(self) -> Answer:
         # Imported when first asked for: an agent nobody scrapes need not hold the library.
         from pgherd.metrics import exposition
 
-        return web.Response(body=exposition(self._loop), content_type="text/plain")
+        return Answer(200, exposition(self._loop, self._server))

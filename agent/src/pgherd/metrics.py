@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pgherd.loop import Loop
+    from pgherd.server import Server
 
 # Patroni's numbers for its states (`patroni_postgres_state`).
 STATES: Final = {
@@ -47,8 +48,9 @@ def _seconds(text: str | None) -> float:
 class Collector:
     """Turns the loop's last view into metrics when asked."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, server: Server) -> None:
         self._loop = loop
+        self._server = server
 
     def collect(self) -> Iterator[Metric]:
         labels = ["scope", "name"]
@@ -126,6 +128,8 @@ class Collector:
         yield "pgherd_disk_well", "The data disk takes writes.", float(not instance.disk)
         waits = len(instance.acknowledging.standbys) if instance.is_primary else 0
         yield "pgherd_sync_standbys", "Standbys whose acknowledgement counts.", float(waits)
+        clients = float(self._server.connections)
+        yield "pgherd_rest_connections", "Connections of the REST API.", clients
         yield "pgherd_lease_remaining_seconds", "How long our lease is good for.", remaining
 
     def _counters(self) -> Iterator[tuple[str, str, float]]:
@@ -137,17 +141,22 @@ class Collector:
         ):
             yield name, help_text, float(position or 0)
         yield "pgherd_rounds", "Rounds of the loop.", float(self._loop.rounds)
+        counts = self._server.counts
+        requests = sum(number for word, number in counts.items() if word.isdigit())
+        yield "pgherd_rest_requests", "Requests answered by the REST API.", float(requests)
+        yield "pgherd_rest_shed", "Requests turned away for others.", float(counts["shed"])
+        yield "pgherd_rest_dropped", "Connections closed for others.", float(counts["dropped"])
         yield "pgherd_decisions", "Changes of the rule that fires.", float(self._loop.decisions)
 
 
-def exposition(loop: Loop) -> bytes:
+def exposition(loop: Loop, server: Server) -> bytes:
     """Return the metrics of *loop* in Prometheus's text format.
 
     The client library appends ``_total`` to a counter; Patroni's have no such ending and dashboards
     know them without, so theirs is taken off again.
     """
     registry = CollectorRegistry()
-    registry.register(Collector(loop))
+    registry.register(Collector(loop, server))
     text = generate_latest(registry)
     for name in (b"location", b"received_location", b"replayed_location"):
         text = text.replace(b"patroni_xlog_" + name + b"_total", b"patroni_xlog_" + name)

@@ -10,10 +10,10 @@ from agent.tests.sim.aio import AgentLoop
 from agent.tests.sim.etcd_client import SimEtcd
 from agent.tests.sim.postgres import SimPostgres
 from pgherd.agent import until_one_ends
-from pgherd.api import Api
 from pgherd.guard import Guards, InProcessGuard
 from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
+from pgherd.pages import node_body
 from pgherd.peers import parse_peer
 from pgherd.store import Store
 
@@ -134,7 +134,6 @@ class AgentProcess:
             clock=host.clock,
         )
         self.logic = Loop(config, effects, wake)
-        self._api = Api(self.logic)
         self._handling: set[asyncio.Task[None]] = set()
         self._rule = ""
         if host.world.is_traced:
@@ -192,7 +191,7 @@ class AgentProcess:
             status, _ = logic.failsafe.promise(logic.view, leader)
             answer(status)
             return
-        answer(self._api._body(await logic.effects.postgres.observe()))
+        answer(node_body(logic, await logic.effects.postgres.observe()))
 
     def stop(self) -> None:
         """End in order, PostgreSQL too (SIGTERM)."""

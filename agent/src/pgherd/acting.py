@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from pgherd.actions import (
     Action,
+    BeginScheduledRestart,
     Bootstrap,
     Clone,
     Demote,
+    DropScheduledRestart,
     EndHandover,
     Follow,
     HandOver,
@@ -21,6 +23,8 @@ from pgherd.actions import (
     Refuse,
     Rejoin,
     ReleaseKey,
+    RestartPrimary,
+    RestartStandby,
     SetSyncNames,
     StartPrimary,
     StartStandby,
@@ -32,6 +36,8 @@ from pgherd.actions import (
 from pgherd.births import bootstrap, clone
 from pgherd.errors import ForeignDataError, PostgresError, StoreError
 from pgherd.rejoin import rejoin
+from pgherd.restarts import restart_primary, restart_standby
+from pgherd.wishes import Restart
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -102,6 +108,12 @@ class Actor:
             case Bootstrap():
                 begin("bootstrap", bootstrap(loop.config, loop.effects.store,
                                              loop.effects.keeper, postgres))  # fmt: skip
+            case RestartPrimary(names):
+                begin("restart primary", restart_primary(loop, view, names))
+            case RestartStandby(upstream):
+                begin("restart", restart_standby(loop, view, upstream))
+            case BeginScheduledRestart() | DropScheduledRestart():
+                self._end_schedule(action)
             case ReleaseKey():
                 await loop.leadership.release_key(view)
             case StopAndLeave():
@@ -138,6 +150,15 @@ class Actor:
         except StoreError as error:
             log.warning("the lease could not be given back, it will expire: %s", error)
         self._loop.finished.set()
+
+    def _end_schedule(self, action: BeginScheduledRestart | DropScheduledRestart) -> None:
+        wanted = self._loop.wanted
+        scheduled, wanted.scheduled = wanted.scheduled, None
+        if isinstance(action, DropScheduledRestart):
+            log.warning("the scheduled restart is not made: %s", action.why)
+        elif scheduled is not None:
+            wanted.ask_restart(Restart(self._loop.effects.clock(), scheduled.within))
+        self._loop.wake.set()
 
     def _settle_timeline(self, view: View) -> None:
         """Write the checkpoint that pg_rewind on other members waits for (R5)."""

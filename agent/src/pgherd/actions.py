@@ -131,6 +131,41 @@ class Demote:
 
 
 @dataclass(frozen=True)
+class RestartPrimary:
+    """Stop the primary in good order and start it again as what it was; the key stays.
+
+    :param names: `synchronous_standby_names` to start with.
+    """
+
+    names: str = ""
+
+
+@dataclass(frozen=True)
+class RestartStandby:
+    """Stop the standby in good order and start it again.
+
+    :param upstream: whom it streams from; None for nobody.
+    """
+
+    upstream: Member | None
+
+
+@dataclass(frozen=True)
+class BeginScheduledRestart:
+    """Take the scheduled restart for one that is asked for now."""
+
+
+@dataclass(frozen=True)
+class DropScheduledRestart:
+    """Forget the scheduled restart.
+
+    :param why: for the log.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
 class StopAndLeave:
     """Stop PostgreSQL, give the key away, end the agent."""
 
@@ -147,4 +182,5 @@ Action = (
     Bootstrap | Clone | StartPrimary | StartStandby | Rejoin | Follow | TakeKey | ReleaseKey
     | Promote | Lead | KeepSlots | Demote | StopAndLeave | Refuse
     | StopReceiving | WriteSync | SetSyncNames | HandOver | EndHandover
+    | RestartPrimary | RestartStandby | BeginScheduledRestart | DropScheduledRestart
 )  # fmt: skip

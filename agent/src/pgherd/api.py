@@ -15,6 +15,7 @@ from pgherd import handover_requests, pages
 from pgherd.access import comes_from, refusal, shows_login
 from pgherd.answers import Answer, Unsafe
 from pgherd.requests import HEAD_LIMIT
+from pgherd.restarts import delete_restart, post_restart
 from pgherd.server import Server
 from pgherd.shared import Shared
 
@@ -34,6 +35,8 @@ UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
     ("POST", "switchover"): Unsafe(handover_requests.post_switchover, needs_body=True),
     ("POST", "failover"): Unsafe(handover_requests.post_failover, needs_body=True),
     ("DELETE", "switchover"): Unsafe(handover_requests.delete_switchover),
+    ("POST", "restart"): Unsafe(post_restart),
+    ("DELETE", "restart"): Unsafe(delete_restart),
 }
 
 # All others are by the first segment of the path. Pages that tell what is known already:

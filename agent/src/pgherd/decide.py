@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgherd.actions import Action
-from pgherd.rules import birth, election, primary, recovery, safety, standby
+from pgherd.rules import birth, election, primary, recovery, restart, safety, standby
+from pgherd.rules.handover import is_called
 from pgherd.rules.rule import Rule, nothing
 from pgherd.view import View
+
+PAUSED: Final = Rule(
+    "paused",
+    lambda view: view.settings.pause and not view.holds_key and not is_called(view),
+    nothing,
+    "in maintenance mode PostgreSQL is left as it is",
+)
 
 IDLE: Final = Rule(
     "wait",
@@ -21,6 +29,8 @@ IDLE: Final = Rule(
 
 RULES: Final[tuple[Rule, ...]] = (
     *safety.RULES,
+    *restart.RULES,
+    PAUSED,
     *birth.RULES,
     *recovery.RULES,
     *primary.RULES,

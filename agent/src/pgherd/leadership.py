@@ -75,13 +75,14 @@ class Leadership:
         :raises PgherdError: fencing is required and failed, or PostgreSQL was not promoted.
         """
         await self._fence(view)
-        if not self._has_lease():
+        if not self.has_lease():
             return
         await self._effects.postgres.reserve_timeline(view.instance.timeline or 1, timeline)
-        await self._effects.postgres.promote(names, PROMOTE_SECONDS, self._has_lease)
+        await self._effects.postgres.promote(names, PROMOTE_SECONDS, self.has_lease)
         log.info("promoted; timeline %s ended", view.instance.timeline)
 
-    def _has_lease(self) -> bool:
+    def has_lease(self) -> bool:
+        """Whether our lease is good at this moment."""
         lease = self._effects.keeper.lease
         return lease is not None and self._effects.clock() < lease.valid_until
 

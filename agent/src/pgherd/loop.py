@@ -24,6 +24,7 @@ from pgherd.switchover import Switchover
 from pgherd.tracking import Tracker
 from pgherd.upkeep import Upkeep
 from pgherd.view import Peer, View
+from pgherd.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,8 @@ BUSY_INTERVAL_SECONDS = 0.3
 # The peers cast their votes within milliseconds of each other: who lacks some asks again soon.
 VOTING_INTERVAL_SECONDS = 0.05
 VOTING = frozenset({"votes_missing", "stop_receiving"})
+# Operations at whose end PostgreSQL is a primary.
+BECOMING = frozenset({"promote", "start primary", "restart primary", "bootstrap"})
 # Keys whose change matters to every member at once.
 URGENT_KEYS = frozenset({"leader", "initialize", "config", "failover", "operations", "sync"})
 
@@ -81,6 +84,7 @@ class Loop:
         self.finished = asyncio.Event()
         self.failure: Exception | None = None
         self.operations = Operations(effects.clock, wake.set)
+        self.wanted = Wanted()
         self.upkeep = Upkeep(config, effects.store, effects.postgres, effects.clock)
         self.descent = Descent(effects.postgres)
         self.tracker = Tracker(stall_seconds(config))
@@ -150,6 +154,10 @@ class Loop:
         request = view.handover
         if request is not None and request.at is not None:
             pause = min(pause, max(0.05, request.at - time.time()))
+        scheduled = self.wanted.scheduled
+        ahead = scheduled.at - time.time() if scheduled is not None else 0.0
+        if ahead > 0:
+            pause = min(pause, ahead)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self.wake.wait()
@@ -185,6 +193,7 @@ class Loop:
         self.progress.look(instance, now)
         if cluster is not None and answers:
             await self._apply_dynamic(cluster, instance)
+            self.wanted.recall(cluster, self.config.name)
         peers, reach = await self._ask_peers(cluster, instance, answers=answers)
         alone = cluster if instance.may_write and not answers else None
         self.failsafe.attend(alone, self.upkeep.failsafe_written)
@@ -210,6 +219,9 @@ class Loop:
             reach=reach,
             wall=time.time(),
             handover_failure=self.switchover.failure(cluster),
+            restart=self.wanted.restart,
+            scheduled_restart=self.wanted.scheduled,
+            reinitialize=self.wanted.reinitialize,
         )
         self.descent.note(view)
         stuck = self.descent.is_stuck(view)
@@ -280,7 +292,7 @@ class Loop:
                 self._dynamic = wanted
 
     def _set_guard(self, view: View) -> None:
-        becomes = view.operation in ("promote", "start primary", "bootstrap")
+        becomes = view.operation in BECOMING
         if view.settings.pause or not (view.instance.may_write or becomes):
             self.effects.guard.disarm()
             self._guarding = False

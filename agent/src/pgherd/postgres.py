@@ -458,7 +458,7 @@ class Postgres:
     async def checkpoint(self, within: float = 3600) -> None:
         """Write a checkpoint, *within* seconds.
 
-        :raises PostgresError: the server refused or went away.
+        :raises PostgresError: the server refused or went away, or it takes longer.
         """
         connection = Connection(self.local_conninfo(), QUERY_SECONDS)
         try:

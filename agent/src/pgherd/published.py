@@ -37,6 +37,8 @@ def state(instance: Instance, operation: str | None) -> str:
         return "initializing new cluster"
     if operation in ("clone", "rejoin") and not instance.is_running:
         return "creating replica"
+    if operation in ("restart", "restart primary") and not instance.is_running:
+        return "restarting"
     if operation == "stop":
         return "stopping"
     if instance.process is Process.STOPPED and instance.control is not None:
@@ -71,8 +73,14 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         "version": PATRONI_VERSION,
     }
     tags = config.tags.published()
+    if view.is_leaving_sync:
+        tags["nosync"] = True
     if tags:
         data["tags"] = tags
+    if view.scheduled_restart is not None:
+        data["scheduled_restart"] = dict(view.scheduled_restart.raw)
+    if view.settings.pause:
+        data["pause"] = True
     if instance.pending_restart:
         data["pending_restart"] = True
         data["pending_restart_reason"] = instance.pending_restart
@@ -92,6 +100,8 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra["unfit"] = True
     if view.reach is not None and view.sync is not None:
         extra |= {"reach": sorted(view.reach), "asked": view.sync.revision}
+    if instance.acknowledging.standbys:
+        extra["awaits"] = sorted(instance.acknowledging.standbys)
     if view.terms:
         extra["terms"] = list(view.terms)
     if extra:
@@ -149,6 +159,8 @@ def patroni_body(
     if instance.pending_restart:
         body["pending_restart"] = True
         body["pending_restart_reason"] = instance.pending_restart
+    if view.scheduled_restart is not None:
+        body["scheduled_restart"] = dict(view.scheduled_restart.raw)
     body["patroni"] = {"version": PATRONI_VERSION, "scope": config.scope, "name": config.name}
     body["pgherd"] = {
         "version": __version__,

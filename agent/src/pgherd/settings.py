@@ -77,6 +77,7 @@ class Settings:
     maximum_lag_on_failover: int = 1048576
     check_timeline: bool = False
     primary_start_timeout: float = 300
+    primary_stop_timeout: float = 0
     member_slots_ttl: float = 1800
     pause: bool = False
     use_pg_rewind: bool = True
@@ -97,7 +98,8 @@ class Settings:
         return cls(
             maximum_lag_on_failover=int(_number(raw, "maximum_lag_on_failover", 1048576)),
             check_timeline=raw.get("check_timeline") is True,
-            primary_start_timeout=_number(raw, "primary_start_timeout", 300),
+            primary_start_timeout=_renamed(raw, "start_timeout", 300),
+            primary_stop_timeout=_renamed(raw, "stop_timeout", 0),
             member_slots_ttl=_number(raw, "member_slots_ttl", 1800),
             pause=raw.get("pause") is True,
             use_pg_rewind=postgresql.get("use_pg_rewind", True) is True,
@@ -117,6 +119,11 @@ def _sync_mode(value: Any) -> str:
     if word == "quorum":
         return word
     return "on" if word in ("on", "true", "yes", "1") else "off"
+
+
+def _renamed(raw: Mapping[str, Any], key: str, default: float) -> float:
+    """Read what Patroni called by another name before its release 3."""
+    return _number(raw, f"primary_{key}", _number(raw, f"master_{key}", default))
 
 
 def _number(raw: Mapping[str, Any], key: str, default: float) -> float:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgherd.handover import Handover
+    from pgherd.wishes import Reinitialize, Restart, ScheduledRestart
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ class View:
     :param guarded: the guard process has our orders.
     :param handover_failure: why the handover that is asked for came to nothing here.
     :param reach: peers we reach, asked because the leader has lost its standbys.
+    :param restart: a restart of PostgreSQL that an operator asks for.
+    :param scheduled_restart: one that is asked for later.
+    :param reinitialize: a new copy in the place of our data that an operator asks for.
     """
 
     now: float
@@ -113,6 +117,9 @@ class View:
     reach: frozenset[str] | None = None
     wall: float = 0.0
     handover_failure: str | None = None
+    restart: Restart | None = None
+    scheduled_restart: ScheduledRestart | None = None
+    reinitialize: Reinitialize | None = None
 
     @property
     def settings(self) -> Settings:
@@ -139,6 +146,12 @@ class View:
     @property
     def sync(self) -> SyncKey | None:
         return self.cluster.sync if self.cluster else None
+
+    @property
+    def is_leaving_sync(self) -> bool:
+        """A standby about to restart: commits shall not wait for it meanwhile (R34)."""
+        is_asked = self.restart is not None and not self.instance.may_write
+        return is_asked or self.operation == "restart"
 
     @property
     def leads_by_promise(self) -> bool:

@@ -5,7 +5,6 @@ from typing import Final
 
 from pgherd.actions import Action, Demote, Refuse, StopAndLeave
 from pgherd.model import Process
-from pgherd.rules.handover import is_called
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import was_succeeded
 from pgherd.view import View
@@ -80,11 +79,5 @@ RULES: Final = (
         lambda view: view.cluster is None,
         nothing,
         "nothing is known about the cluster until etcd has answered once",
-    ),
-    Rule(
-        "paused",
-        lambda view: view.settings.pause and not view.holds_key and not is_called(view),
-        nothing,
-        "in maintenance mode PostgreSQL is left as it is",
     ),
 )

@@ -38,9 +38,11 @@ from agent.tests.builders import (
 )
 from pgherd.actions import (
     Action,
+    BeginScheduledRestart,
     Bootstrap,
     Clone,
     Demote,
+    DropScheduledRestart,
     EndHandover,
     Follow,
     HandOver,
@@ -50,6 +52,8 @@ from pgherd.actions import (
     Refuse,
     Rejoin,
     ReleaseKey,
+    RestartPrimary,
+    RestartStandby,
     StartPrimary,
     StartStandby,
     StopAndLeave,
@@ -61,6 +65,7 @@ from pgherd.decide import RULES, decide
 from pgherd.handover import Handover
 from pgherd.model import Instance, LeaderKey, Member, SyncKey
 from pgherd.settings import Tags
+from pgherd.wishes import Restart, ScheduledRestart
 
 if TYPE_CHECKING:
     from pgherd.view import View
@@ -75,6 +80,9 @@ ANY_ONE = 'ANY 1 ("pg2","pg3")'
 LED_BY_US = synchronous(ME, OUR_SYNC)
 FAILSAFE = {"pg1": "http://pg1:8008", "pg2": "http://pg2:8008", "pg3": "http://pg3:8008"}
 PROMISING = cluster(None, config={"failsafe_mode": True}, failsafe=FAILSAFE)
+
+
+DUE = ScheduledRestart(1767225600.0)
 
 
 def answered(name: str) -> Member:
@@ -94,6 +102,26 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         (Refuse(found="666", expected=SYSTEM_ID),),
     ),
     "wait_for_etcd": (view(stopped(), cluster=None), ()),
+    "drop_scheduled_restart": (
+        view(scheduled_restart=DUE, wall=DUE.at + 61),
+        (DropScheduledRestart("its time has passed"),),
+    ),
+    "begin_scheduled_restart": (
+        view(scheduled_restart=DUE, wall=DUE.at),
+        (BeginScheduledRestart(),),
+    ),
+    "restart_primary": (
+        view(primary(), cluster=cluster(ME), restart=Restart(NOW)),
+        (RestartPrimary(),),
+    ),
+    "leave_before_restart": (
+        view(restart=Restart(NOW), cluster=synchronous("pg2", sync_key())),
+        (),
+    ),
+    "restart_standby": (
+        view(standby(upstream=None), restart=Restart(NOW)),
+        (RestartStandby(PG2),),
+    ),
     "paused": (view(stopped(), cluster=cluster(config={"pause": True})), ()),
     "give_up_key_without_data": (view(Instance(), cluster=cluster(ME)), (Demote(), ReleaseKey())),
     "bootstrap": (unlocked(Instance(), cluster=cluster(None, initialize=None)), (Bootstrap(),)),
@@ -518,6 +546,7 @@ def test_the_decision_imports_no_clock_no_effect_no_log_and_no_dice(path: Path) 
     allowed |= {"urllib.parse"}
     pure = {"pgherd.actions", "pgherd.model", "pgherd.quorum", "pgherd.rules"}
     pure |= {"pgherd.settings", "pgherd.view", "pgherd.handover", "pgherd.ledger"}
+    pure |= {"pgherd.wishes"}
     pure |= {f"pgherd.rules.{name}" for name in ("handover", "rule", "successors", "towards")}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

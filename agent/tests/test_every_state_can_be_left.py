@@ -289,6 +289,12 @@ NOT_WALKED: Final = {
     # PostgreSQL keeps to a timeline: the worlds know nothing of how it chooses one.
     "rejoin_stuck",
     "stop",
+    # A restart ends at once in these worlds, and is asked for by nobody.
+    "begin_scheduled_restart",
+    "drop_scheduled_restart",
+    "leave_before_restart",
+    "restart_primary",
+    "restart_standby",
     "wait_for_etcd",
     "wait_for_source",
 }

@@ -197,6 +197,13 @@ class ScriptedPostgres(Postgres):
     async def stop(self, within: float) -> None:
         self._note("stop")
 
+    async def shut_down(self, within: float) -> int:
+        self._note("shut_down")
+        return self.instance.position
+
+    async def ended(self, within: float) -> bool:
+        return True
+
     async def stop_now(self) -> None:
         self._note("stop_now")
 

@@ -288,7 +288,9 @@ class TestAScheduledRestart:
     async def test_it_is_made_when_its_time_has_come(self, stage: Stage) -> None:
         await stage.led_by_us()
         await stage.round()
-        stage.loop.wanted.scheduled = ScheduledRestart(datetime.now(UTC).timestamp(), {"timeout": 7})
+        stage.loop.wanted.scheduled = ScheduledRestart(
+            datetime.now(UTC).timestamp(), {"timeout": 7}
+        )
         assert await stage.round() == "begin_scheduled_restart"
         assert stage.loop.wanted.restart == Restart(NOW, 7)
         assert await stage.round() == "restart_primary"

@@ -19,6 +19,7 @@ from pgherd.wishes import ROLES, Conditions, Restart, ScheduledRestart, seconds,
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+
     from pgherd.loop import Loop
     from pgherd.model import Member
     from pgherd.view import View

@@ -62,6 +62,9 @@ sys.path.insert(0, "{home}")
 from {module} import {function}
 sys.exit({function}())
 """
+# Of the agents: where etcd is, and who may change things.
+AGENT_FILE: Final = "/etc/pgherd/pgherd.yml"
+ACCOUNT_FILE: Final = "/etc/pgherd/conf.d/61-rest.yml"
 # Where patronictl looks when it is told nothing.
 SETTINGS_FILE: Final = "/root/.config/patroni/patronictl.yaml"
 APT: Final = """
@@ -149,11 +152,9 @@ class Tools:
             raise LabError(f"{host} does not take files into {directory}.")
 
     def _settings(self) -> dict[str, Any]:
-        agent = yaml.safe_load(self.lab.exec(MEMBERS[0], ["cat", "/etc/pgherd/pgherd.yml"])[1])
-        found = {"scope": CLUSTER_NAME, "etcd3": agent["etcd3"]}
-        if account := agent["restapi"].get("authentication"):
-            found["ctl"] = {"authentication": account}
-        return found
+        agent = yaml.safe_load(self.lab.exec(MEMBERS[0], ["cat", AGENT_FILE])[1])
+        account = yaml.safe_load(self.lab.exec(MEMBERS[0], ["cat", ACCOUNT_FILE])[1])
+        return {"scope": CLUSTER_NAME, "etcd3": agent["etcd3"], "ctl": account["restapi"]}
 
 
 def fetch(wheels: Sequence[str], directory: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
@@ -93,13 +95,31 @@ class Connection:
         self._conninfo = conninfo
         self._timeout = timeout
         self._connection: psycopg.AsyncConnection[dict[str, Any]] | None = None
+        self._asked: set[asyncio.Task[list[dict[str, Any]]]] = set()
 
     async def close(self) -> None:
         """Drop the connection; the next query makes a new one."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                await connection.close()
+        if connection is None:
+            return
+        if self._asked:
+            self._hang_up(connection)
+            return
+        with contextlib.suppress(psycopg.Error):
+            await connection.close()
+
+    def _hang_up(self, connection: psycopg.AsyncConnection[dict[str, Any]]) -> None:
+        """End *connection* under the statements that wait for an answer, which then fail.
+
+        The socket is shut down, not closed: the event loop watches it for them, by a number that
+        the next file to be opened would get.
+        """
+        with contextlib.suppress(OSError, psycopg.Error):
+            end = socket.socket(fileno=os.dup(connection.fileno()))
+            with end:
+                end.shutdown(socket.SHUT_RDWR)
+        for task in self._asked:
+            task.add_done_callback(lambda task: connection.pgconn.finish())
 
     async def query(
         self,
@@ -116,14 +136,17 @@ class Connection:
         :raises PostgresError: the server refused the statement.
         """
         task = asyncio.create_task(self._query(sql, parameters))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
         done, _ = await asyncio.wait({task}, timeout=within or self._timeout)
         if not done:
             connection, self._connection = self._connection, None
-            if connection is not None:
-                # Closes the socket without a word to the server; `close` would wait for it.
-                connection.pgconn.finish()
-            task.cancel()
             task.add_done_callback(_discard)
+            if connection is not None:
+                # Without a word to the server; `close` would wait for it.
+                self._hang_up(connection)
+            else:
+                task.cancel()
             raise NotAnsweringError(f"no answer within {within or self._timeout} s")
         try:
             return task.result()

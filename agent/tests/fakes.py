@@ -247,7 +247,7 @@ class ScriptedPostgres(Postgres):
 
     def set_aside(self, suffix: str) -> Path | None:
         self._note("set_aside", suffix)
-        return None
+        return super().set_aside(suffix)
 
 
 class ScriptedPeers:

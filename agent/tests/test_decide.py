@@ -40,6 +40,7 @@ from pgherd.actions import (
     Action,
     BeginScheduledRestart,
     Bootstrap,
+    ClearData,
     Clone,
     Demote,
     DropScheduledRestart,
@@ -65,7 +66,7 @@ from pgherd.decide import RULES, decide
 from pgherd.handover import Handover
 from pgherd.model import Instance, LeaderKey, Member, SyncKey
 from pgherd.settings import Tags
-from pgherd.wishes import Restart, ScheduledRestart
+from pgherd.wishes import Reinitialize, Restart, ScheduledRestart
 
 if TYPE_CHECKING:
     from pgherd.view import View
@@ -114,10 +115,11 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         view(primary(), cluster=cluster(ME), restart=Restart(NOW)),
         (RestartPrimary(),),
     ),
-    "leave_before_restart": (
+    "leave_sync_first": (
         view(restart=Restart(NOW), cluster=synchronous("pg2", sync_key())),
         (),
     ),
+    "clear_data": (view(reinitialize=Reinitialize(NOW)), (ClearData(PG2),)),
     "restart_standby": (
         view(standby(upstream=None), restart=Restart(NOW)),
         (RestartStandby(PG2),),

@@ -292,7 +292,8 @@ NOT_WALKED: Final = {
     # A restart ends at once in these worlds, and is asked for by nobody.
     "begin_scheduled_restart",
     "drop_scheduled_restart",
-    "leave_before_restart",
+    "clear_data",
+    "leave_sync_first",
     "restart_primary",
     "restart_standby",
     "wait_for_etcd",

@@ -218,10 +218,10 @@ class TestAStandby:
     def test_it_first_leaves_those_that_commits_wait_for(self) -> None:
         """R34."""
         seen = view(restart=ASKED, cluster=synchronous("pg2", sync_key()))
-        assert fired(seen) == "leave_before_restart"
+        assert fired(seen) == "leave_sync_first"
         awaits = member("pg2", role="primary", pgherd={"awaits": ["pg1"]})
         let_go = synchronous("pg2", sync_key(voters="pg3"), members=[awaits])
-        assert fired(replace(seen, cluster=let_go)) == "leave_before_restart"
+        assert fired(replace(seen, cluster=let_go)) == "leave_sync_first"
         free = replace(seen, cluster=synchronous("pg2", sync_key(voters="pg3")))
         assert fired(free) == "restart_standby"
 

@@ -11,6 +11,7 @@ from pgherd.actions import (
     Action,
     BeginScheduledRestart,
     Bootstrap,
+    ClearData,
     Clone,
     Demote,
     DropScheduledRestart,
@@ -35,6 +36,7 @@ from pgherd.actions import (
 )
 from pgherd.births import bootstrap, clone
 from pgherd.errors import ForeignDataError, PostgresError, StoreError
+from pgherd.reinitialize import clear_data
 from pgherd.rejoin import rejoin
 from pgherd.restarts import restart_primary, restart_standby
 from pgherd.wishes import Restart
@@ -112,6 +114,8 @@ class Actor:
                 begin("restart primary", restart_primary(loop, view, names))
             case RestartStandby(upstream):
                 begin("restart", restart_standby(loop, view, upstream))
+            case ClearData(leader):
+                begin("reinitialize", clear_data(loop, leader))
             case BeginScheduledRestart() | DropScheduledRestart():
                 self._end_schedule(action)
             case ReleaseKey():

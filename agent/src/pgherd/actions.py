@@ -151,6 +151,16 @@ class RestartStandby:
 
 
 @dataclass(frozen=True)
+class ClearData:
+    """Stop PostgreSQL and put its data out of the way, so that a new copy takes its place.
+
+    :param leader: must answer first.
+    """
+
+    leader: Member
+
+
+@dataclass(frozen=True)
 class BeginScheduledRestart:
     """Take the scheduled restart for one that is asked for now."""
 
@@ -182,5 +192,5 @@ Action = (
     Bootstrap | Clone | StartPrimary | StartStandby | Rejoin | Follow | TakeKey | ReleaseKey
     | Promote | Lead | KeepSlots | Demote | StopAndLeave | Refuse
     | StopReceiving | WriteSync | SetSyncNames | HandOver | EndHandover
-    | RestartPrimary | RestartStandby | BeginScheduledRestart | DropScheduledRestart
+    | RestartPrimary | RestartStandby | BeginScheduledRestart | DropScheduledRestart | ClearData
 )  # fmt: skip

@@ -24,7 +24,7 @@ from pgherd.store import Store
 from pgherd.systemd import SignsOfLife, is_restart
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
     from pgherd.start import Foothold
@@ -105,6 +105,7 @@ class Agent:
             clock=boottime,
         )
         self._loop = Loop(config, effects, self._wake)
+        self._loop.reread = self._reload
         self._api = Api(self._loop)
 
     async def run(self) -> None:
@@ -166,13 +167,14 @@ class Agent:
             log.critical("the next agent cannot start, PostgreSQL is stopped too: %s", problem)
         return not problems
 
-    def _reload(self) -> None:
+    def _reload(self) -> Sequence[str]:
+        """Use the configuration file as it is now; return what is wrong with it."""
         try:
             config = load(self._path)
         except ConfigError as error:
             for problem in error.problems:
                 log.error("the new configuration is not used: %s", problem)
-            return
+            return error.problems
         logging.getLogger().setLevel(config.log_level)
         log.info("configuration read again")
         self._guard_process.reconfigure(config)
@@ -181,3 +183,4 @@ class Agent:
         self._peers.reconfigure(config.ctl)
         self._loop.reconfigure(config)
         self._api.reconfigure(config.access)
+        return ()

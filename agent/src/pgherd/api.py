@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pgherd import handover_requests, pages
 from pgherd.access import comes_from, refusal, shows_login
 from pgherd.answers import Answer, Unsafe
+from pgherd.reinitialize import post_reinitialize, post_reload
 from pgherd.requests import HEAD_LIMIT
 from pgherd.restarts import delete_restart, post_restart
 from pgherd.server import Server
@@ -36,6 +37,8 @@ UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
     ("POST", "failover"): Unsafe(handover_requests.post_failover, needs_body=True),
     ("DELETE", "switchover"): Unsafe(handover_requests.delete_switchover),
     ("POST", "restart"): Unsafe(post_restart),
+    ("POST", "reload"): Unsafe(post_reload),
+    ("POST", "reinitialize"): Unsafe(post_reinitialize),
     ("DELETE", "restart"): Unsafe(delete_restart),
 }
 

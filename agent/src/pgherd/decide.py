@@ -13,9 +13,16 @@ from pgherd.rules.handover import is_called
 from pgherd.rules.rule import Rule, nothing
 from pgherd.view import View
 
+
+def _is_left_alone(view: View) -> bool:
+    # A member without data is no harm to anybody: it gets its copy.
+    is_copied = not view.instance.has_data and view.other_leader is not None
+    return view.settings.pause and not (view.holds_key or is_called(view) or is_copied)
+
+
 PAUSED: Final = Rule(
     "paused",
-    lambda view: view.settings.pause and not view.holds_key and not is_called(view),
+    _is_left_alone,
     nothing,
     "in maintenance mode PostgreSQL is left as it is",
 )

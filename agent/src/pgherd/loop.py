@@ -27,7 +27,7 @@ from pgherd.view import Peer, View
 from pgherd.wanted import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pgherd.config import Config
     from pgherd.effects import Clock, Guard, Health, Peers, Systemd
@@ -85,6 +85,8 @@ class Loop:
         self.failure: Exception | None = None
         self.operations = Operations(effects.clock, wake.set)
         self.wanted = Wanted()
+        # Reads the configuration file again; returns what is wrong with it.
+        self.reread: Callable[[], Sequence[str]] = list
         self.upkeep = Upkeep(config, effects.store, effects.postgres, effects.clock)
         self.descent = Descent(effects.postgres)
         self.tracker = Tracker(stall_seconds(config))
@@ -186,6 +188,8 @@ class Loop:
         answers = cluster is not None
         cluster = cluster or self.view.cluster
         now = self.effects.clock()
+        if operation is None:
+            self.wanted.look(instance)
         instance = replace(instance, disk=self.effects.health.disk())
         self.tracker.look(cluster, instance, now, answers=answers, busy=operation is not None)
         if instance.is_running:

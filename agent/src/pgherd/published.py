@@ -35,6 +35,8 @@ def state(instance: Instance, operation: str | None) -> str:
     """Return Patroni's word for what the instance is doing."""
     if operation == "bootstrap":
         return "initializing new cluster"
+    if operation == "reinitialize":
+        return "creating replica"
     if operation in ("clone", "rejoin") and not instance.is_running:
         return "creating replica"
     if operation in ("restart", "restart primary") and not instance.is_running:
@@ -68,7 +70,7 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
     data: dict[str, Any] = {
         "conn_url": config.conn_url,
         "api_url": config.api_url,
-        "state": state(instance, view.operation),
+        "state": state(instance, view.activity),
         "role": role(instance, holds_key=view.holds_key),
         "version": PATRONI_VERSION,
     }
@@ -124,7 +126,7 @@ def patroni_body(
     :param standbys: how far the others are behind us, which only a leader knows.
     """
     body: dict[str, Any] = {
-        "state": state(instance, view.operation),
+        "state": state(instance, view.activity),
         "role": role(instance, holds_key=view.holds_key),
     }
     if instance.is_running:

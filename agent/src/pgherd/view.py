@@ -149,9 +149,19 @@ class View:
 
     @property
     def is_leaving_sync(self) -> bool:
-        """A standby about to restart: commits shall not wait for it meanwhile (R34)."""
-        is_asked = self.restart is not None and not self.instance.may_write
-        return is_asked or self.operation == "restart"
+        """A standby about to be away: commits shall not wait for it meanwhile (R34)."""
+        is_asked = self.restart is not None or self.reinitialize is not None
+        return (is_asked and not self.instance.may_write) or self.operation == "restart"
+
+    @property
+    def is_to_be_cleared(self) -> bool:
+        """An operator has asked for a new copy, and the old data is still there."""
+        return self.reinitialize is not None and not self.reinitialize.is_cleared
+
+    @property
+    def activity(self) -> str | None:
+        """What is under way here, or is about to be."""
+        return "reinitialize" if self.is_to_be_cleared else self.operation
 
     @property
     def leads_by_promise(self) -> bool:

@@ -11,7 +11,7 @@ from pgherd.timestamps import iso
 from pgherd.wishes import Reinitialize, Restart, ScheduledRestart
 
 if TYPE_CHECKING:
-    from pgherd.model import Cluster
+    from pgherd.model import Cluster, Instance
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,12 @@ class Wanted:
         if self._outcome is not None and not self._outcome.done():
             self._outcome.set_result(outcome)
         self._outcome = None
+
+    def look(self, instance: Instance) -> None:
+        """Take note of what the instance has come to."""
+        wish = self.reinitialize
+        if wish is not None and wish.is_cleared and instance.has_data:
+            self.reinitialize = None
 
     def recall(self, cluster: Cluster, name: str) -> None:
         """Go on with what the agent before us was asked for; its member key tells."""

@@ -119,7 +119,11 @@ def seconds(value: Any) -> int | None:
 class Reinitialize:
     """A copy that is to replace the data directory.
 
+    :param since: when it was asked for, CLOCK_BOOTTIME seconds.
     :param from_leader: copied from the leader, whoever else is tagged `clonefrom`.
+    :param is_cleared: the old data is out of the way.
     """
 
+    since: float
     from_leader: bool = False
+    is_cleared: bool = False

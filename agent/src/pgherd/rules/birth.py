@@ -35,7 +35,9 @@ def _source(view: View) -> Member | None:
         for name, member in sorted(view.cluster.members.items())
         if name not in (view.me, leader.name) and member.tags.clonefrom and member.is_running
     ]
-    return willing[0] if willing else leader
+    wish = view.reinitialize
+    from_leader = wish is not None and wish.from_leader
+    return willing[0] if willing and not from_leader else leader
 
 
 def _clone(view: View) -> tuple[Action, ...]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules for restarts that an operator asks for, now or later.
+"""Rules for restarts that an operator asks for, now or later, and for new copies.
 
 A standby first leaves those that commits wait for, so that no commit waits for it while it is away
 (R34). A primary keeps the key, and so the lead: nobody is elected meanwhile.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pgherd.actions import (
     Action,
     BeginScheduledRestart,
+    ClearData,
     DropScheduledRestart,
     RestartPrimary,
     RestartStandby,
@@ -88,9 +89,24 @@ def _restarts_standby(view: View) -> bool:
     return view.instance.is_standby and (view.settings.pause or view.leader is not None)
 
 
+def _is_cleared(view: View) -> bool:
+    """Tell whether the data here gives way to a copy of a leader that is there."""
+    leader = view.other_leader
+    wanted = view.is_to_be_cleared and not view.holds_key and view.store_answers
+    return wanted and leader is not None and leader.is_running
+
+
 def _leaves_first(view: View) -> bool:
-    asked = view.restart
-    return asked is not None and _acknowledges(view) and view.now - asked.since < LEAVE_SECONDS
+    asked = view.restart or view.reinitialize
+    if asked is None or not (_restarts_standby(view) or _is_cleared(view)):
+        return False
+    can_leave = view.instance.is_standby and _acknowledges(view)
+    return can_leave and view.now - asked.since < LEAVE_SECONDS
+
+
+def _clear(view: View) -> tuple[Action, ...]:
+    leader = view.other_leader
+    return (ClearData(leader),) if leader is not None else ()
 
 
 def _upstream(view: View) -> Member | None:
@@ -123,10 +139,16 @@ RULES: Final = (
         "a restart was asked for: this primary keeps the key meanwhile",
     ),
     Rule(
-        "leave_before_restart",
-        lambda view: _restarts_standby(view) and _leaves_first(view),
+        "leave_sync_first",
+        _leaves_first,
         nothing,
-        "a restart was asked for: commits shall not wait for this standby meanwhile",
+        "a restart or a new copy was asked for: no commit shall wait for this standby meanwhile",
+    ),
+    Rule(
+        "clear_data",
+        _is_cleared,
+        _clear,
+        "a new copy was asked for: the data here gives way to it",
     ),
     Rule(
         "restart_standby",

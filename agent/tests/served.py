@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -49,6 +50,15 @@ class Served:
         async with self._session.post(self._url + "/failsafe", json=body) as response:
             return response.status, await response.text(), response.headers.get("lsn")
 
+    async def change(
+        self, path: str, body: Any = None, method: str = "POST", **headers: str
+    ) -> tuple[int, str]:
+        """Return status and text of the answer to a method that changes something."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        url = self._url + path
+        async with self._session.request(method, url, data=data, headers=headers) as response:
+            return response.status, await response.text()
+
     async def json(self, path: str) -> Any:
         async with self._session.get(self._url + path) as response:
             assert response.content_type == "application/json"
@@ -56,11 +66,12 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(directory: Path) -> AsyncIterator[Served]:
-    """Serve a loop whose files are below *directory*."""
+async def serving(directory: Path, **restapi: Any) -> AsyncIterator[Served]:
+    """Serve a loop whose files are below *directory*; *restapi* is added to that section."""
     [port] = free_ports(1)
     address = f"127.0.0.1:{port}"
-    rig = Rig(directory, Instance(), restapi={"listen": address, "connect_address": address})
+    rest = {"listen": address, "connect_address": address, **restapi}
+    rig = Rig(directory, Instance(), restapi=rest)
     api = Api(rig.loop)
     api.start()
     async with aiohttp.ClientSession() as session:

@@ -170,9 +170,17 @@ def synchronous(leader: str | None = "pg2", sync: SyncKey | None = None, **chang
     :param changes: members and settings by name.
     """
     members = changes.pop("members", ())
+    request = changes.pop("handover", None)
     settings = {"synchronous_mode": "quorum", **changes}
     revision = sync.revision if sync is not None else 0
-    return cluster(leader, members=members, config=settings, sync=sync, sync_revision=revision)
+    return cluster(
+        leader,
+        members=members,
+        config=settings,
+        sync=sync,
+        sync_revision=revision,
+        handover=request,
+    )
 
 
 def raw_config(directory: Path | str = "/srv/pg", **sections: Any) -> dict[str, Any]:

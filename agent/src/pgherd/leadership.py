@@ -60,8 +60,13 @@ class Leadership:
         if view.settings.failsafe_mode and not await self._failsafe.stand(view.cluster):
             log.info("a majority does not promise us to wait for us")
             return
+        # The lead is left to an heir once: whoever leads next may have commits it lacks.
+        status = None
+        if view.cluster.heir is not None:
+            status = {key: value for key, value in view.cluster.status.items() if key != "heir"}
+        revision = view.cluster.sync_revision
         try:
-            if await self._effects.store.take_leader(lease.id, view.cluster.sync_revision, sync):
+            if await self._effects.store.take_leader(lease.id, revision, sync, status):
                 log.info("the leader key is ours")
         except StoreError as error:
             log.warning("the leader key could not be taken: %s", error)

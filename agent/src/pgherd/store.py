@@ -124,14 +124,18 @@ class Store:
             yield {key.removeprefix(self._base) for key in keys}
 
     async def take_leader(
-        self, lease: int, sync_revision: int = 0, sync: SyncKey | None = None
+        self,
+        lease: int,
+        sync_revision: int = 0,
+        sync: SyncKey | None = None,
+        status: Mapping[str, Any] | None = None,
     ) -> bool:
         """Create the leader key on *lease*; tell whether it is ours.
 
         The election was decided on the ``sync`` key as of *sync_revision* (0: there was none), so
         one that has changed since ends the attempt; *sync*, its successor with us as leader, is
-        written in the same transaction. A lost answer is not a lost race: the key is read back and
-        its lease compared.
+        written in the same transaction, and so is *status*, if given. A lost answer is not a lost
+        race: the key is read back and its lease compared.
 
         :raises StoreError: etcd refused, or no endpoint answered in time.
         """
@@ -140,6 +144,8 @@ class Store:
         puts: list[Put] = [Put(key, self._name, lease)]
         if sync is not None:
             puts.append(Put(self._base + "sync", dump(sync.published())))
+        if status is not None:
+            puts.append(Put(self._base + "status", dump(status)))
         try:
             if await self._etcd.txn(free, puts):
                 return True

@@ -120,17 +120,17 @@ class Switchover:
     async def _give_key(self, heir: Member, position: int) -> None:
         loop = self._loop
         store, keeper, view = loop.effects.store, loop.effects.keeper, loop.view
+        cluster = await store.load()
+        key = cluster.leader
+        if key is None or keeper.lease is None or key.lease != keeper.lease.id:
+            raise HandoverError("the leader key is not ours any more")
+        status = {
+            **cluster.status,
+            "optime": position,
+            "heir": {"name": heir.name, "position": position},
+        }
+        sync = _inheritance(replace(view, cluster=cluster), heir.name)
         try:
-            cluster = await store.load()
-            key = cluster.leader
-            if key is None or keeper.lease is None or key.lease != keeper.lease.id:
-                raise HandoverError("the leader key is not ours any more")
-            status = {
-                **cluster.status,
-                "optime": position,
-                "heir": {"name": heir.name, "position": position},
-            }
-            sync = _inheritance(replace(view, cluster=cluster), heir.name)
             given = await store.hand_over(key, status, sync, cluster.sync_revision)
         except StoreError as error:
             # The request may still be under way, and delete a key that we go on with.

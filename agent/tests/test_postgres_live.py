@@ -13,6 +13,7 @@ from agent.tests.postgres_processes import INSTALLED, MISSING, WITHIN, nodes
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.model import Instance, Process
 from pgherd.pgfiles import slot_name
+from pgherd.postgres import PENDING_LOOKS
 from pgherd.rejoin import is_diverged, rejoin
 from pgherd.waiting import until
 
@@ -94,6 +95,12 @@ class TestOneInstance:
             changed = (await node.postgres.observe()).pending_restart
             assert changed["max_connections"] == {"old_value": "100", "new_value": "55"}
             assert not await node.postgres.configure(node.config, {"max_connections": 55})
+            for _ in range(PENDING_LOOKS):
+                assert (await node.postgres.observe()).pending_restart
+            await node.postgres.stop(WITHIN)
+            await node.postgres.start_primary()
+            await node.postgres.wait_until_answering(WITHIN)
+            assert not (await node.postgres.observe()).pending_restart
 
     async def test_one_that_cannot_start_says_why(self) -> None:
         async with nodes(1) as [node]:

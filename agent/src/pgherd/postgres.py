@@ -296,6 +296,8 @@ class Postgres:
             await until(self._has_postmaster, every=POLL_SECONDS, within=PID_FILE_SECONDS)
         except TimeoutError as error:
             raise CommandError("postgres", 1, self._log_tail()) from error
+        # What waited for a restart waits no more.
+        self._pending_looks = PENDING_LOOKS
 
     async def _has_postmaster(self) -> bool:
         return self.postmaster() is not None

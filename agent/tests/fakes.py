@@ -15,6 +15,7 @@ from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
 from pgherd.postgres import Postgres
 from pgherd.postmaster import Cage, Postmaster
+from pgherd.server_settings import SETTINGS
 from pgherd.store import Store
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class ScriptedPostgres(Postgres):
         self.calls: list[tuple[str, ...]] = []
         self.history: tuple[Branch, ...] = ()
         self.fails: dict[str, Exception] = {}
+        self.settings: list[dict[str, Any]] = []
 
     def _note(self, *call: str) -> None:
         self.calls.append(call)
@@ -175,6 +177,8 @@ class ScriptedPostgres(Postgres):
         self.instance = replace(self.instance, upstream=None, receiver_status=None)
 
     async def query(self, statement: Any, parameters: Any = None) -> list[dict[str, Any]]:
+        if statement == SETTINGS:
+            return self.settings
         self._note("query")
         return [{"id": self.instance.system_id}]
 

@@ -536,7 +536,7 @@ class TestARunningStandby:
 def decision_sources() -> list[Path]:
     """Return the files that make up the decision."""
     folder = Path(pgherd.decide.__file__).parent
-    names = "decide actions model view settings quorum handover ledger"
+    names = "decide actions model view settings quorum handover ledger units"
     return [folder / f"{name}.py" for name in names.split()] + sorted(
         (folder / "rules").glob("*.py")
     )
@@ -545,10 +545,11 @@ def decision_sources() -> list[Path]:
 @pytest.mark.parametrize("path", decision_sources(), ids=lambda path: path.name)
 def test_the_decision_imports_no_clock_no_effect_no_log_and_no_dice(path: Path) -> None:
     allowed = {"__future__", "collections.abc", "dataclasses", "enum", "re", "typing"}
-    allowed |= {"urllib.parse"}
+    allowed |= {"urllib.parse", "math"}
     pure = {"pgherd.actions", "pgherd.model", "pgherd.quorum", "pgherd.rules"}
     pure |= {"pgherd.settings", "pgherd.view", "pgherd.handover", "pgherd.ledger"}
     pure |= {"pgherd.wishes"}
+    pure |= {"pgherd.units"}
     pure |= {f"pgherd.rules.{name}" for name in ("handover", "rule", "successors", "towards")}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

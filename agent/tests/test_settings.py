@@ -44,12 +44,33 @@ class TestSynchronousMode:
         assert (given.synchronous_mode_strict, given.synchronous_node_count) == (True, 2)
         assert (given.maximum_lag_on_syncnode, given.failsafe_mode) == (1048576, True)
 
+    def test_amounts_may_be_text_and_have_a_unit(self) -> None:
+        """What Patroni takes: 3.1."""
+        given = Settings.parse(
+            {
+                "synchronous_node_count": "2",
+                "maximum_lag_on_failover": "2MB",
+                "member_slots_ttl": "30min",
+                "master_start_timeout": "1min",
+            }
+        )
+        assert (given.synchronous_node_count, given.maximum_lag_on_failover) == (2, 2 << 20)
+        assert (given.member_slots_ttl, given.primary_start_timeout) == (1800, 60)
+
+    def test_the_file_of_a_member_wins_for_that_member(self) -> None:
+        """3.2."""
+        raw = {"postgresql": {"use_slots": True, "use_pg_rewind": True}}
+        given = Settings.parse(raw, {"use_slots": False})
+        assert (given.use_slots, given.use_pg_rewind) == (False, True)
+
     @pytest.mark.parametrize(
         "raw",
         [
             {},
             {"synchronous_mode_strict": "yes", "failsafe_mode": 1},
-            {"synchronous_node_count": "2", "maximum_lag_on_syncnode": None},
+            {"synchronous_node_count": "two", "maximum_lag_on_syncnode": None},
+            {"synchronous_node_count": float("inf"), "maximum_lag_on_failover": float("nan")},
+            {"member_slots_ttl": "30MB", "maximum_lag_on_failover": "1e999"},
             {"synchronous_node_count": True, "maximum_lag_on_syncnode": "far"},
             {"synchronous_node_count": 0},
             {"synchronous_node_count": -3},

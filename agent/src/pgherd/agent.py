@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
+    from pgherd.config import Config
     from pgherd.start import Foothold
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Agent:
         )
         self._loop = Loop(config, effects, self._wake)
         self._loop.reread = self._reload
+        self._loop.on_config.append(self._use)
         self._api = Api(self._loop)
 
     async def run(self) -> None:
@@ -177,10 +179,13 @@ class Agent:
             return error.problems
         logging.getLogger().setLevel(config.log_level)
         log.info("configuration read again")
+        self._loop.reconfigure(config)
+        return ()
+
+    def _use(self, config: Config) -> None:
+        """Tell those parts of a configuration in force that the loop does not know."""
         self._guard_process.reconfigure(config)
         self._systemd.retime(config.timing)
         self._health.reconfigure(config)
         self._peers.reconfigure(config.ctl)
-        self._loop.reconfigure(config)
         self._api.reconfigure(config.access)
-        return ()

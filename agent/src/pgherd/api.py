@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pgherd import handover_requests, pages
 from pgherd.access import comes_from, refusal, shows_login
 from pgherd.answers import Answer, Unsafe
+from pgherd.config_requests import CONFIG_REQUESTS
 from pgherd.reinitialize import post_reinitialize, post_reload
 from pgherd.requests import HEAD_LIMIT
 from pgherd.restarts import delete_restart, post_restart
@@ -40,6 +41,7 @@ UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
     ("POST", "reload"): Unsafe(post_reload),
     ("POST", "reinitialize"): Unsafe(post_reinitialize),
     ("DELETE", "restart"): Unsafe(delete_restart),
+    **CONFIG_REQUESTS,
 }
 
 # All others are by the first segment of the path. Pages that tell what is known already:

@@ -101,7 +101,10 @@ class Fencing:
 
 @dataclass(frozen=True)
 class PostgresConfig:
-    """The local instance: where it is, how it listens, what it is configured with."""
+    """The local instance: where it is, how it listens, what it is configured with.
+
+    What is None or empty is taken from the dynamic configuration.
+    """
 
     listen: str
     port: int
@@ -120,6 +123,8 @@ class PostgresConfig:
     pg_ident: tuple[str, ...] = ()
     tls: Tls = Tls()
     keep_diverged: KeepDiverged = KeepDiverged()
+    use_slots: bool | None = None
+    use_pg_rewind: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -284,4 +289,6 @@ def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:
         pg_ident=tuple(raw.get("pg_ident", ())),
         tls=_tls(raw.get("ssl", {}), "ca", "certificate", "key"),
         keep_diverged=KeepDiverged(**raw.get("keep_diverged", {})),
+        use_slots=raw.get("use_slots"),
+        use_pg_rewind=raw.get("use_pg_rewind"),
     )

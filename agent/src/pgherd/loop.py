@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pgherd.acting import Actor
 from pgherd.decide import Decision, decide
 from pgherd.descent import Descent
+from pgherd.dynamic import Dynamic
 from pgherd.errors import StoreError
 from pgherd.failsafe import Failsafe
 from pgherd.lag import Progress
@@ -69,12 +70,18 @@ class Effects:
 
 
 class Loop:
-    """One agent's loop; `view` and `decision` are the last ones, for the REST API."""
+    """One agent's loop; `view` and `decision` are the last ones, for the REST API.
+
+    `config` is what is in force: the files' with the dynamic configuration laid on it. Whatever
+    else lives by it is told of a change through `on_config`.
+    """
 
     def __init__(self, config: Config, effects: Effects, wake: asyncio.Event) -> None:
         self.config = config
         self.effects = effects
         self.wake = wake
+        self.on_config: list[Callable[[Config], None]] = []
+        self.dynamic = Dynamic(config, effects.postgres)
         self.view = View(now=effects.clock(), me=config.name, tags=config.tags, instance=Instance())
         self.decision: Decision | None = None
         self.decisions = 0
@@ -95,7 +102,7 @@ class Loop:
         self.actor = Actor(self)
         self.switchover = Switchover(self)
         self.progress = Progress()
-        self._dynamic: object = None
+        self._applied: object = None
         self._rounded = asyncio.Condition()
         self._store_answered = True
         self._guarding = False
@@ -226,6 +233,7 @@ class Loop:
             restart=self.wanted.restart,
             scheduled_restart=self.wanted.scheduled,
             reinitialize=self.wanted.reinitialize,
+            config_problems=self.dynamic.problems,
         )
         self.descent.note(view)
         stuck = self.descent.is_stuck(view)
@@ -265,7 +273,7 @@ class Loop:
 
     async def _load(self) -> Cluster | None:
         try:
-            cluster = await self.effects.store.load()
+            cluster = self.dynamic.complete(await self.effects.store.load())
         except StoreError as error:
             if self._store_answered:
                 log.warning("etcd does not answer: %s", error)
@@ -278,22 +286,27 @@ class Loop:
         return cluster
 
     async def _apply_dynamic(self, cluster: Cluster, instance: Instance) -> None:
-        settings = cluster.settings
-        may_wait = settings.synchronous_mode != "off"
-        wanted = (settings.parameters, may_wait)
+        raw, may_wait = cluster.config or {}, cluster.settings.synchronous_mode != "off"
+        wanted = (raw, may_wait, instance.is_running)
+        if self._applied == wanted:
+            return
+        config = self.dynamic.look(raw)
+        if config != self.config:
+            self._use(config)
         if instance.process is Process.STARTING:
             # What it has in force is not known, so its files cannot be written without losing it.
             return
         is_foreign = cluster.initialize and instance.system_id not in (None, cluster.initialize)
-        if self._dynamic != wanted and not is_foreign and self.operations.current is None:
-            try:
-                await self.effects.postgres.configure(
-                    self.config, settings.parameters, may_wait=may_wait
-                )
-            except OSError as error:
-                log.error("PostgreSQL's configuration could not be written: %s", error)
-            else:
-                self._dynamic = wanted
+        if is_foreign or self.operations.current is not None:
+            return
+        try:
+            parameters = await self.dynamic.heeded_parameters()
+            await self.effects.postgres.configure(self.config, parameters, may_wait=may_wait)
+            self.dynamic.keep()
+        except OSError as error:
+            log.error("PostgreSQL's configuration could not be written: %s", error)
+        else:
+            self._applied = wanted
 
     def _set_guard(self, view: View) -> None:
         becomes = view.operation in BECOMING
@@ -374,8 +387,13 @@ class Loop:
         lags = optime - instance.position > self.view.settings.maximum_lag_on_failover
         return instance.is_streaming and not lags and leader.timeline in (None, instance.timeline)
 
-    def reconfigure(self, config: Config) -> None:
-        """Apply a configuration read anew; the next round writes the files."""
+    def reconfigure(self, given: Config) -> None:
+        """Apply files read anew; the next round writes what PostgreSQL reads."""
+        self._use(self.dynamic.reconfigure(given))
+
+    def _use(self, config: Config) -> None:
+        if config.timing != self.config.timing:
+            log.info("timings: %s", config.timing)
         self.config = config
         self.upkeep.reconfigure(config)
         self.effects.keeper.retime(config.timing)
@@ -387,5 +405,7 @@ class Loop:
         self.failsafe.reconfigure(config)
         self.leadership.reconfigure(config)
         self.tracker.stall_seconds = stall_seconds(config)
-        self._dynamic = None
+        for tell in self.on_config:
+            tell(config)
+        self._applied = None
         self.wake.set()

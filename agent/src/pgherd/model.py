@@ -195,6 +195,9 @@ class Cluster:
     :param handover: the switchover or failover that somebody asks for (key ``failover``).
     :param failover_revision: that key's mod revision, 0 when there is none.
     :param ledger: the operations that were asked for (key ``operations``).
+    :param config_revision: etcd's mod revision of the key ``config``, 0 for no key.
+    :param config_lost: the key has gone, and *config* is what this member kept of it.
+    :param local: what the file of this member gives of the section ``postgresql``; it wins.
     """
 
     revision: int = 0
@@ -206,6 +209,9 @@ class Cluster:
     failover_revision: int = 0
     ledger: tuple[Entry, ...] = ()
     ledger_revision: int = 0
+    config_revision: int = 0
+    config_lost: bool = False
+    local: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[tuple[Any, ...], ...] = ()
     optime: int = 0
     status: Mapping[str, Any] = field(default_factory=dict)
@@ -228,7 +234,7 @@ class Cluster:
 
     @property
     def settings(self) -> Settings:
-        return Settings.parse(self.config or {})
+        return Settings.parse(self.config or {}, self.local)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -150,6 +151,27 @@ class Files:
             if account.password
         ]
         write_atomically(self._pgpass, "".join(lines))
+
+    @property
+    def _kept(self) -> Path:
+        return self._config.postgres.data_dir / "patroni.dynamic.json"
+
+    def keep_dynamic(self, dynamic: Mapping[str, Any]) -> None:
+        """Keep a copy of the dynamic configuration with the data, where Patroni has it.
+
+        :raises OSError: it cannot be written.
+        """
+        # An empty directory must stay empty: data grows beside it and takes its place.
+        if (self._kept.parent / "PG_VERSION").exists():
+            write_atomically(self._kept, json.dumps(dynamic))
+
+    def kept_dynamic(self) -> dict[str, Any] | None:
+        """Return that copy, None when there is none that can be read."""
+        try:
+            dynamic = json.loads(self._kept.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return dynamic if isinstance(dynamic, dict) else None
 
     def write_server_config(
         self,

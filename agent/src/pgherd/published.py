@@ -104,6 +104,8 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra |= {"reach": sorted(view.reach), "asked": view.sync.revision}
     if instance.acknowledging.standbys:
         extra["awaits"] = sorted(instance.acknowledging.standbys)
+    if view.config_problems:
+        extra["config_problems"] = list(view.config_problems)
     if view.terms:
         extra["terms"] = list(view.terms)
     if extra:
@@ -177,6 +179,8 @@ def patroni_body(
     }
     if standbys:
         body["pgherd"]["standbys"] = standbys
+    if view.config_problems:
+        body["pgherd"]["config_problems"] = list(view.config_problems)
     return body
 
 

@@ -244,6 +244,8 @@ SCHEMA: Final[Section] = {
         "parameters": Key(_is_mapping),
         "pg_hba": Key(_is_lines),
         "pg_ident": Key(_is_lines),
+        "use_slots": Key(_is_flag),
+        "use_pg_rewind": Key(_is_flag),
         "ssl": {"ca": Key(_is_path), "certificate": Key(_is_path), "key": Key(_is_path)},
         "keep_diverged": {"count": Key(_is_count), "max_mb": Key(_is_count)},
         "authentication": {
@@ -289,16 +291,20 @@ def check(raw: Mapping[str, Any], *, partial: bool) -> list[str]:
 
     :param partial: *raw* is a fragment: nothing needs to be complete.
     """
-    problems = _check_section(raw, SCHEMA, "", partial)
+    problems = check_section(raw, SCHEMA, "", partial)
     if not problems:
-        problems = [*_check_timing(raw.get("pgherd", {})), *_check_parameters(raw)]
+        problems = [*check_timing(raw.get("pgherd", {})), *_check_parameters(raw)]
         problems += [] if partial else _check_fencing(raw.get("fencing", {}))
     return problems
 
 
-def _check_section(
+def check_section(
     raw: Mapping[str, Any], section: Section, prefix: str, partial: bool
 ) -> list[str]:
+    """Return one sentence for every key of *raw* that is not as *section* wants it.
+
+    :param prefix: what stands before the names of its keys, empty or ending with a dot.
+    """
     problems = []
     for key in raw:
         if key not in section:
@@ -312,7 +318,7 @@ def _check_section(
             if not isinstance(value, Mapping):
                 problems.append(f"{path}: must be a mapping, not {value!r}")
             elif key in raw or _has_required(spec):
-                problems += _check_section(value, spec, f"{path}.", partial)
+                problems += check_section(value, spec, f"{path}.", partial)
         elif key in raw:
             problem = spec.problem(raw[key])
             if problem:
@@ -330,7 +336,8 @@ def _has_required(section: Section) -> bool:
     )
 
 
-def _check_timing(timing: Mapping[str, Any]) -> list[str]:
+def check_timing(timing: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for every inequality that the section ``pgherd`` does not keep."""
     ttl = timing.get("lease_ttl", 5)
     keepalive = timing.get("keepalive_interval", 1.0)
     timeout = timing.get("etcd_timeout", 1.0)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgherd.units import amount
+
 
 def whole(value: Any) -> int | None:
     """Return *value* as an integer, None when it is not one.
@@ -90,24 +92,28 @@ class Settings:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any]) -> Settings:
-        """Read what ``/config`` holds; a value of the wrong type counts as not given."""
+    def parse(cls, raw: Mapping[str, Any], local: Mapping[str, Any] | None = None) -> Settings:
+        """Read what ``/config`` holds; a value of the wrong type counts as not given.
+
+        :param local: what this member's file gives of the section ``postgresql``; it wins.
+        """
         postgresql = raw.get("postgresql")
         postgresql = postgresql if isinstance(postgresql, Mapping) else {}
+        postgresql = {**postgresql, **(local or {})}
         parameters = postgresql.get("parameters")
         return cls(
-            maximum_lag_on_failover=int(_number(raw, "maximum_lag_on_failover", 1048576)),
+            maximum_lag_on_failover=int(_number(raw, "maximum_lag_on_failover", 1048576, "B")),
             check_timeline=raw.get("check_timeline") is True,
             primary_start_timeout=_renamed(raw, "start_timeout", 300),
             primary_stop_timeout=_renamed(raw, "stop_timeout", 0),
-            member_slots_ttl=_number(raw, "member_slots_ttl", 1800),
+            member_slots_ttl=_number(raw, "member_slots_ttl", 1800, "s"),
             pause=raw.get("pause") is True,
             use_pg_rewind=postgresql.get("use_pg_rewind", True) is True,
             use_slots=postgresql.get("use_slots", True) is True,
             synchronous_mode=_sync_mode(raw.get("synchronous_mode")),
             synchronous_mode_strict=raw.get("synchronous_mode_strict") is True,
             synchronous_node_count=max(1, int(_number(raw, "synchronous_node_count", 1))),
-            maximum_lag_on_syncnode=int(_number(raw, "maximum_lag_on_syncnode", -1)),
+            maximum_lag_on_syncnode=int(_number(raw, "maximum_lag_on_syncnode", -1, "B")),
             failsafe_mode=raw.get("failsafe_mode") is True,
             parameters=parameters if isinstance(parameters, Mapping) else {},
         )
@@ -123,9 +129,10 @@ def _sync_mode(value: Any) -> str:
 
 def _renamed(raw: Mapping[str, Any], key: str, default: float) -> float:
     """Read what Patroni called by another name before its release 3."""
-    return _number(raw, f"primary_{key}", _number(raw, f"master_{key}", default))
+    return _number(raw, f"primary_{key}", _number(raw, f"master_{key}", default, "s"), "s")
 
 
-def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
-    value = raw.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+def _number(raw: Mapping[str, Any], key: str, default: float, unit: str = "") -> float:
+    """Return a number, also one that is spelled as text, with a unit perhaps."""
+    value = amount(raw.get(key), unit)
+    return default if value is None else value

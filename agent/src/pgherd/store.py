@@ -85,6 +85,7 @@ def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
         failover_revision=keys["failover"].mod_revision if "failover" in keys else 0,
         ledger=parse_ledger(_json(keys["operations"].value) if "operations" in keys else None),
         ledger_revision=keys["operations"].mod_revision if "operations" in keys else 0,
+        config_revision=keys["config"].mod_revision if "config" in keys else 0,
         history=_rows(history),
         optime=optime if isinstance(optime, int) else 0,
         status=status,
@@ -260,6 +261,16 @@ class Store:
 
     def _ledger_is(self, cluster: Cluster) -> Compare:
         return Compare(self._base + "operations", "mod_revision", cluster.ledger_revision)
+
+    async def write_config(self, config: Mapping[str, Any], revision: int | None) -> bool:
+        """Write the dynamic configuration; tell whether it was done.
+
+        :param revision: the key's mod revision the change was made from; None for whatever it is.
+        :raises StoreError: etcd refused, or no endpoint answered in time.
+        """
+        key = self._base + "config"
+        unchanged = [] if revision is None else [Compare(key, "mod_revision", revision)]
+        return await self._etcd.txn(unchanged, [Put(key, dump(config))])
 
     async def publish(self, data: Mapping[str, Any], lease: int) -> None:
         """Write our member key, if it or its lease has changed.

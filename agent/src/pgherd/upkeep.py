@@ -71,8 +71,9 @@ class Upkeep:
         moved = instance.location != cluster.optime or status != cluster.status
         if instance.location is not None and moved:
             values["status"] = {**status, "optime": instance.location}
-        if not cluster.config:
-            values["config"] = dict(self._config.bootstrap_config)
+        if cluster.config_lost or not cluster.config:
+            log.warning("the dynamic configuration is missing in etcd: writing it again")
+            values["config"] = dict(cluster.config or self._config.bootstrap_config)
         urls = {name: member.api_url for name, member in cluster.members.items()}
         if cluster.settings.failsafe_mode and urls != cluster.failsafe:
             values["failsafe"] = self.failsafe_written = urls

@@ -83,6 +83,7 @@ class View:
     :param restart: a restart of PostgreSQL that an operator asks for.
     :param scheduled_restart: one that is asked for later.
     :param reinitialize: a new copy in the place of our data that an operator asks for.
+    :param config_problems: what in the dynamic configuration is not heeded, and why.
     """
 
     now: float
@@ -120,6 +121,7 @@ class View:
     restart: Restart | None = None
     scheduled_restart: ScheduledRestart | None = None
     reinitialize: Reinitialize | None = None
+    config_problems: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Settings:

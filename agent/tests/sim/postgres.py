@@ -18,6 +18,7 @@ from pgherd.model import Instance, Process
 from pgherd.pgfiles import Files
 from pgherd.postgres import QUERY_SECONDS, Postgres
 from pgherd.postmaster import Cage
+from pgherd.server_settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -79,6 +80,12 @@ class SimFiles(Files):
 
     def write_pgpass(self) -> None:
         """Nobody reads it."""
+
+    def keep_dynamic(self, dynamic: Mapping[str, Any]) -> None:
+        """The copy beside the data is tested elsewhere."""
+
+    def kept_dynamic(self) -> dict[str, Any] | None:
+        return None
 
     def write_server_config(
         self,
@@ -215,6 +222,9 @@ class SimPostgres(Postgres):
             return []
         if statement == "SELECT pg_drop_replication_slot(%s)":
             server.slots.discard(parameters[0])
+            return []
+        if statement == SETTINGS:
+            # Nothing is known of them, so nothing is refused.
             return []
         if "AS nothing" in statement:
             return [{"nothing": server.upstream is None and server.receiver is None}]

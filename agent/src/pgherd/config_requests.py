@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.answers import Answer, Unsafe
 from pgherd.dynamic import merge_patch, parameters_of
-from pgherd.dynamic_schema import check_dynamic, without_nulls
+from pgherd.dynamic_schema import check_dynamic
 from pgherd.errors import StoreError
 from pgherd.server_settings import check_parameters, known_settings, restart_order, waiting
 
@@ -45,18 +45,9 @@ async def put_config(loop: Loop, body: Mapping[str, Any]) -> Answer:
     """Replace the configuration, whatever it is."""
     try:
         cluster = await loop.effects.store.load()
-        return await _write(loop, cluster.config or {}, without_nulls_above(body), None)
+        return await _write(loop, cluster.config or {}, body, None)
     except StoreError as error:
         return Answer(502, f"etcd does not answer: {error}")
-
-
-def without_nulls_above(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *body* without its nulls, but for those that take a parameter of PostgreSQL out."""
-    whole = without_nulls(body)
-    parameters = parameters_of(body)
-    if parameters:
-        whole["postgresql"]["parameters"] = dict(parameters)
-    return whole
 
 
 async def _write(

@@ -257,7 +257,7 @@ def _check_parameters(raw: Mapping[str, Any]) -> list[str]:
         f"postgresql.parameters.{name}: must be at least {least}, or members could not be added, "
         f"not {parameters[name]!r}"
         for name, least in FLOORS.items()
-        if (amount(parameters.get(name)) or least) < least
+        if (number := amount(parameters.get(name))) is not None and number < least
     ]
     if str(parameters.get("wal_level", "replica")).lower() == "minimal":
         problems.append(

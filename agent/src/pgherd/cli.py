@@ -46,14 +46,40 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "list": Entry("look", "Show the members: role, state, lag."),
         "topology": Entry("look", "Show who streams from whom."),
         "history": Entry("look", "Show past failovers and switchovers."),
+        "wait": Entry("waits", "Wait until a state holds, for scripts."),
         "version": Entry("look", "Show versions, of members too."),
     },
+    "Change who leads": {
+        "switchover": Entry("lead", "Hand the lead over to a standby."),
+        "failover": Entry("lead", "Make a member leader though there is none."),
+        "pause": Entry("maintain", "Switch automatic failover off."),
+        "resume": Entry("maintain", "Switch automatic failover on again."),
+    },
+    "Members": {
+        "restart": Entry("members", "Restart PostgreSQL, now or later, one by one."),
+        "reload": Entry("members", "Have members read their files again."),
+        "reinit": Entry("members", "Copy a standby anew from the leader."),
+        "flush": Entry("members", "Cancel scheduled restarts or the switchover."),
+    },
     "Configuration": {
+        "show-config": Entry("dynamic", "Show the cluster's configuration."),
+        "edit-config": Entry("dynamic", "Change the cluster's configuration."),
         "check-config": Entry("local", "Check this host's files."),
+    },
+    "Connect": {
+        "dsn": Entry("connect", "Print how to connect."),
+        "query": Entry("connect", "Run SQL on a member."),
+    },
+    "Whole clusters": {
+        "demote-cluster": Entry("clusters", "Have the cluster follow another one."),
+        "promote-cluster": Entry("clusters", "Have it stand on its own again."),
+        "remove": Entry("clusters", "Delete what etcd holds of a cluster."),
     },
     "This program": {
         "agent": Entry("local", "Run the agent of this host (systemd does that)."),
         "guard": Entry("local", "Run the guard of this host (systemd does that)."),
+        "completion": Entry("program", "Print the shell's completion script."),
+        "man": Entry("program", "Print the man page."),
     },
 }
 COMMANDS: Final = {name: entry for each in SECTIONS.values() for name, entry in each.items()}

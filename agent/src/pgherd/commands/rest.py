@@ -28,6 +28,10 @@ KEEPALIVE_SECONDS: Final = 3
 KEEPALIVE_PROBES: Final = 3
 
 
+class UnreachableError(NobodyAnswersError):
+    """An agent was not even reached: it cannot have done anything."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What an agent answered."""
@@ -88,14 +92,16 @@ class Rest:
             headers["Content-Type"] = "application/json"
         try:
             connection.connect()
+        except OSError as error:
+            raise UnreachableError(f"{base} does not answer: {_reason(error)}") from error
+        try:
             _notice_death(connection.sock)
             connection.sock.settimeout(within)
             connection.request(method, path, content, headers)
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         except (OSError, HTTPException) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise NobodyAnswersError(f"{base} does not answer: {reason}") from error
+            raise NobodyAnswersError(f"{base} does not answer: {_reason(error)}") from error
         finally:
             connection.close()
         return Reply(
@@ -108,6 +114,10 @@ class Rest:
         if url.scheme == "https":
             return HTTPSConnection(host, url.port, timeout=READ_SECONDS, context=self._tls)
         return HTTPConnection(host, url.port, timeout=READ_SECONDS)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _notice_death(connected: socket.socket) -> None:

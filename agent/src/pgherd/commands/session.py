@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pgherd.commands.rest import Reply, Rest, base_of
+from pgherd.commands.rest import Reply, Rest, UnreachableError, base_of
 from pgherd.errors import NobodyAnswersError, PgherdError
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 CONFIG: Final = "/etc/pgherd/pgherd.yml"
 # Members that lead, as `GET /cluster` says it.
 LEADING: Final = ("leader", "standby_leader")
+LOGIN_REMEDY: Final = (
+    "the name and the password are `ctl.authentication`, else `restapi.authentication`, of the "
+    "configuration file"
+)
 # How long a member other than ours may keep a table waiting, seconds.
 PEER_SECONDS: Final = 1.0
 
@@ -111,6 +115,26 @@ class Session:
         except NobodyAnswersError:
             return {}
 
+    def act(
+        self, members: Iterable[Mapping[str, Any]], method: str, path: str, body: Any = None
+    ) -> Reply:
+        """Have the first of *members* that can be reached do something; wait for its outcome.
+
+        :raises NobodyAnswersError: none is reached, or the connection broke afterwards.
+        :raises PgherdError: we are not let in.
+        """
+        problems = []
+        for row in members:
+            try:
+                reply = self.rest.act(method, base_of(str(row.get("api_url", ""))), path, body)
+            except UnreachableError as error:
+                problems.append(str(error))
+                continue
+            if reply.status in (401, 403):
+                raise PgherdError(f"{row.get('name')}: {reply.text}; {LOGIN_REMEDY}")
+            return reply
+        raise UnreachableError("; ".join(problems) or "no member has published itself")
+
     def confirm(self, question: str) -> None:
         """Ask a person, unless told not to.
 
@@ -135,6 +159,11 @@ class Session:
 def leader_of(cluster: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the member that leads in a body of `GET /cluster`."""
     return next((row for row in cluster.get("members", ()) if row.get("role") in LEADING), None)
+
+
+def by_use(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the members, the leader first: it knows soonest what it can do."""
+    return sorted(cluster.get("members", ()), key=lambda row: row.get("role") not in LEADING)
 
 
 def pick(cluster: Mapping[str, Any], names: Iterable[str]) -> list[dict[str, Any]]:
@@ -195,10 +224,14 @@ def session_command(
             function(session, **others)
 
         metavar = "[CLUSTER] [MEMBER]..." if members else "[CLUSTER]"
-        run = click.argument("names", nargs=-1, metavar=metavar, shell_complete=_names)(run)
-        run = json_option(run)
-        run = force_option(run) if force else run
-        return config_option(run) if short_config else _config_option("--config")(run)
+        shared = [_config_option("-c", "--config") if short_config else _config_option("--config")]
+        shared += [json_option, *([force_option] if force else [])]
+        # Click shows them in the opposite order: its own options come before those of them all.
+        own = run.__dict__.pop("__click_params__", [])
+        for option in shared:
+            option(run)
+        run.__dict__["__click_params__"] += own
+        return click.argument("names", nargs=-1, metavar=metavar, shell_complete=_names)(run)
 
     return decorate
 

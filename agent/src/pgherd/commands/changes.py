@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes of the dynamic configuration: how two are told apart, and how one is made."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from pgherd.commands.rest import Reply, UnreachableError
+from pgherd.commands.session import by_use
+from pgherd.errors import NobodyAnswersError, PgherdError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgherd.commands.session import Session
+
+# A change that came between costs another try; so many come between by no chance.
+TRIES: Final = 5
+RESTART: Final = "x-pgherd-restart"
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what PATCH must be given to make *new* of *old*: null removes a key (RFC 7386)."""
+    patch: dict[str, Any] = {name: None for name in old if name not in new}
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            below = difference(before, value)
+            if below:
+                patch[name] = below
+        elif name not in old or before != value or type(before) is not type(value):
+            patch[name] = value
+    return patch
+
+
+def patched(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *old* with *patch* carried out, as PATCH does it."""
+    new = dict(old)
+    for name, value in patch.items():
+        before = new.get(name)
+        if value is None:
+            new.pop(name, None)
+        elif isinstance(value, dict):
+            new[name] = patched(before if isinstance(before, dict) else {}, value)
+        else:
+            new[name] = value
+    return new
+
+
+def as_yaml(value: Any) -> str:
+    """Return *value* the way people edit it."""
+    import yaml
+
+    return str(yaml.safe_dump(value, default_flow_style=False, allow_unicode=True, width=100))
+
+
+def diff_lines(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a unified diff of two configurations, without a newline each."""
+    before, after = as_yaml(old).splitlines(), as_yaml(new).splitlines()
+    return list(difflib.unified_diff(before, after, lineterm=""))
+
+
+def coloured(line: str) -> str:
+    """Return a line of a diff in the colours of a diff."""
+    colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+    return click.style(line, fg=colour) if colour and line[:3] not in ("+++", "---") else line
+
+
+def read_config(session: Session) -> dict[str, Any]:
+    """Return the dynamic configuration as etcd has it.
+
+    :raises NobodyAnswersError: neither the agent nor etcd answers.
+    :raises PgherdError: there is none.
+    """
+    try:
+        reply = session.read("/config")
+        if reply.status == 200 and reply.mapping():
+            return reply.mapping()
+    except NobodyAnswersError:
+        pass
+    from pgherd.commands.keys import with_keys
+
+    cluster = with_keys(session.config, lambda store: store.load())
+    if cluster.config is None:
+        raise PgherdError("etcd holds no configuration of this cluster: it was never started")
+    return dict(cluster.config)
+
+
+def change_config(session: Session, patch: Mapping[str, Any]) -> Reply:
+    """Carry *patch* out: by an agent, which checks it first, else in etcd itself.
+
+    :raises PgherdError: it was refused.
+    :raises NobodyAnswersError: neither answers.
+    """
+    cluster = session.cluster()
+    try:
+        for _ in range(TRIES):
+            reply = session.act(by_use(cluster), "PATCH", "/config", patch)
+            if reply.status != 409:
+                break
+    except UnreachableError as error:
+        session.tell(f"{error}; changing etcd itself, where nobody checks it")
+        return _change_in_etcd(session, patch)
+    if not reply.is_good:
+        raise PgherdError(_refusal(reply))
+    return reply
+
+
+def _refusal(reply: Reply) -> str:
+    body = reply.json()
+    problems = body.get("problems") if isinstance(body, dict) else body
+    if isinstance(problems, list):
+        return "; ".join(str(each) for each in problems)
+    return reply.text or f"the agent answers {reply.status}"
+
+
+def _change_in_etcd(session: Session, patch: Mapping[str, Any]) -> Reply:
+    from pgherd.commands.keys import with_keys
+    from pgherd.etcd import Compare, Put
+    from pgherd.store import dump
+
+    key = f"/{session.config.namespace}/{session.config.scope}/config"
+
+    async def change(store: Any) -> Reply:
+        import json
+
+        for _ in range(TRIES):
+            _, found = await store.etcd.range(key)
+            known = next((each for each in found if each.key == key), None)
+            if known is None:
+                raise PgherdError("etcd holds no configuration of this cluster")
+            new = patched(json.loads(known.value), patch)
+            same = Compare(key, "mod_revision", known.mod_revision)
+            if await store.etcd.txn([same], [Put(key, dump(new))]):
+                return Reply(200, dump(new))
+        raise PgherdError("the configuration changes all the time: try again")
+
+    return with_keys(session.config, change)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How to reach PostgreSQL, and SQL on a member."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from pgherd.commands.drawing import Cell, Column, table
+from pgherd.commands.members import ROLES, chosen
+from pgherd.commands.session import session_command
+from pgherd.errors import PgherdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pgherd.commands.session import Session
+
+CONNECT_SECONDS: Final = 5
+
+_role = click.option(
+    "-r", "--role", metavar="ROLE", type=click.Choice(ROLES), help=f"One of {', '.join(ROLES)}."
+)
+_member = click.option("-m", "--member", metavar="NAME", help="This member.")
+
+
+def target(session: Session, role: str | None, member: str | None) -> dict[str, Any]:
+    """Return the member that is meant: the leader unless it is said otherwise.
+
+    :raises PgherdError: there is none.
+    """
+    rows = chosen(session, role or ("any" if member else "leader"))
+    rows = [row for row in rows if member in (None, row["name"])]
+    if not rows:
+        raise PgherdError(f"there is no member {member!r} of that role")
+    return rows[0]
+
+
+@click.command("dsn")
+@session_command()
+@_role
+@_member
+@click.option("--uri", is_flag=True, help="All members, as a URI that finds the leader.")
+def dsn_command(session: Session, *, role: str | None, member: str | None, uri: bool) -> None:
+    """Print how to connect: `host=… port=…` of the leader, or of whom the options mean."""
+    if uri:
+        places = [f"{row['host']}:{row['port']}" for row in session.cluster()["members"]]
+        text = f"postgresql://{','.join(places)}/postgres?target_session_attrs=read-write"
+        session.answer({"uri": text}) if session.as_json else click.echo(text)
+        return
+    row = target(session, role, member)
+    if session.as_json:
+        session.answer({"name": row["name"], "host": row["host"], "port": row["port"]})
+    else:
+        click.echo(f"host={row['host']} port={row['port']}")
+
+
+@click.command("query")
+@session_command(short_config=False)
+@_role
+@_member
+@click.option("-c", "--command", "sql", metavar="SQL", help="What to run.")
+@click.option("--file", "source", metavar="FILE", help="The same from a file; - for stdin.")
+@click.option("-d", "--dbname", default="postgres", show_default=True, help="Where.")
+@click.option("-U", "--username", metavar="NAME", help="As whom; the superuser if not given.")
+@click.option("--password", is_flag=True, help="Ask for the password.")
+@click.option("--tsv", is_flag=True, help="Columns separated by tabs.")
+@click.option("-w", "--watch", is_flag=True, help="Again and again until Ctrl-C.")
+@click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="With -w.")
+def query_command(
+    session: Session,
+    *,
+    sql: str | None,
+    source: str | None,
+    tsv: bool,
+    watch: bool,
+    every: float,
+    **where: Any,
+) -> None:
+    """Run SQL on a member: on the leader unless the options say otherwise.
+
+    Name and password of the superuser are in the configuration file.
+    """
+    if (sql is None) == (source is None):
+        raise click.UsageError("say what to run: either --command or --file")
+    if source is not None:
+        sql = _read(source)
+    secret = click.prompt("Password", hide_input=True, err=True) if where["password"] else None
+    while True:
+        row = target(session, where["role"], where["member"])
+        account = (where["username"], secret)
+        for heads, rows in _results(session, row, str(sql), where["dbname"], account):
+            _print(session, heads, rows, tsv=tsv)
+        if not watch:
+            return
+        time.sleep(max(every, 0.1))
+
+
+def _read(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise PgherdError(f"{name}: cannot be read: {error.strerror}") from error
+
+
+def _results(
+    session: Session,
+    row: Mapping[str, Any],
+    sql: str,
+    database: str,
+    account: tuple[str | None, str | None],
+) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
+    """Run *sql* on the member *row*, and yield heads and rows of every statement that has some.
+
+    :raises PgherdError: PostgreSQL does not answer or refuses.
+    """
+    import psycopg
+
+    superuser = session.config.postgres.superuser
+    user, secret = account
+    if user in (None, superuser.username) and secret is None:
+        user, secret = superuser.username, superuser.password
+    tls = session.config.postgres.tls
+    options: dict[str, Any] = {"sslrootcert": tls.ca, "sslmode": "verify-full"} if tls.ca else {}
+    try:
+        with psycopg.connect(
+            host=str(row["host"]),
+            port=int(row["port"]),
+            dbname=database,
+            user=user,
+            password=secret or None,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="pgherd query",
+            autocommit=True,
+            **options,
+        ) as connection:
+            cursor = connection.execute(sql.encode())
+            while True:
+                if cursor.description:
+                    yield [column.name for column in cursor.description], cursor.fetchall()
+                if not cursor.nextset():
+                    return
+    except psycopg.Error as error:
+        raise PgherdError(f"{row['name']}: {str(error).strip()}") from error
+
+
+def _print(
+    session: Session, heads: Sequence[str], rows: Sequence[Sequence[Any]], *, tsv: bool
+) -> None:
+    if session.as_json:
+        session.answer([dict(zip(heads, row, strict=True)) for row in rows])
+    elif tsv:
+        for row in [heads, *rows]:
+            click.echo("\t".join("" if value is None else str(value) for value in row))
+    else:
+        numbers = [
+            bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+            for index in range(len(heads))
+        ]
+        columns = [Column(head, right=right) for head, right in zip(heads, numbers, strict=True)]
+        cells = [[Cell("" if each is None else str(each)) for each in row] for row in rows]
+        click.echo(table(columns, cells))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,43 +10,15 @@ import pytest
 import yaml
 
 from agent.tests.builders import raw_config
+from agent.tests.command import Command, pgherd, write
 from agent.tests.etcd_processes import free_ports
 from pgherd import PATRONI_VERSION, __version__
-from pgherd.__main__ import main
 from pgherd.cli import COMMANDS, cli
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-class Command:
-    """Runs the command line as the zipapp does."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Return the exit code and what was written to standard output and error."""
-        self._monkeypatch.setattr(sys, "argv", ["pgherd", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        output, problems = self._capsys.readouterr()
-        code = caught.value.code
-        assert isinstance(code, int)
-        return code, output, problems
-
-
-@pytest.fixture
-def pgherd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(monkeypatch, capsys)
-
-
-def write(directory: Path, raw: Any) -> str:
-    """Write a configuration file and return its path."""
-    path = directory / "pgherd.yml"
-    path.write_text(yaml.safe_dump(raw))
-    return str(path)
+__all__ = ["pgherd"]
 
 
 def test_the_version_names_the_patroni_release_it_speaks(pgherd: Command) -> None:

@@ -46,6 +46,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "list": Entry("look", "Show the members: role, state, lag."),
         "topology": Entry("look", "Show who streams from whom."),
         "history": Entry("look", "Show past failovers and switchovers."),
+        "doctor": Entry("diagnose", "Examine this host and say what to do."),
         "wait": Entry("waits", "Wait until a state holds, for scripts."),
         "version": Entry("look", "Show versions, of members too."),
     },

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
-from pgherd.fence import find_agent
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 FENCING_MODES: Final = ("off", "best_effort", "required")
@@ -369,6 +368,9 @@ def _check_fencing(fencing: Mapping[str, Any]) -> list[str]:
     mode, agent = fencing.get("mode") or "off", fencing.get("agent")
     if mode == "off":
         return []
+    # Imported when it is needed: it brings asyncio along, and commands shall be quick.
+    from pgherd.fence import find_agent
+
     problems = []
     if agent is None:
         problems.append(f"fencing.agent: is missing, and fencing.mode is {mode}")

@@ -77,7 +77,7 @@ def read_config(session: Session) -> dict[str, Any]:
     """
     try:
         reply = session.read("/config")
-        if reply.status == 200 and reply.mapping():
+        if reply.status == 200 and isinstance(reply.json(), dict):
             return reply.mapping()
     except NobodyAnswersError:
         pass

@@ -29,7 +29,7 @@ def _watchable(function: Callable[..., None]) -> Callable[..., None]:
     return watch(every(verbose(function)))
 
 
-def _nodes(session: Session, members: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def nodes_of(session: Session, members: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Ask all *members* at once for `GET /patroni`."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -46,7 +46,7 @@ def seen(session: Session, *, verbose: bool) -> tuple[dict[str, Any], dict[str, 
     body = session.cluster()
     leader = leader_of(body)
     if verbose:
-        nodes = _nodes(session, body["members"])
+        nodes = nodes_of(session, body["members"])
         return with_lag(body, nodes.get(str(leader["name"]), {}) if leader else {}), nodes
     return with_lag(body, session.node(leader) if leader else {}), None
 
@@ -151,7 +151,7 @@ def version_command(session: Session) -> None:
         _tell_version(session, text, own)
         return
     members = pick(session.cluster(), session.members)
-    nodes = _nodes(session, members)
+    nodes = nodes_of(session, members)
     told = {name: _versions(body) for name, body in nodes.items()}
     lines = [f"{name}: {_spoken(versions)}" for name, versions in told.items()]
     _tell_version(session, "\n".join([text, *lines]), {**own, "members": told})

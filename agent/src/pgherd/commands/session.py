@@ -44,7 +44,7 @@ class Session:
     def __init__(
         self, path: Path, *, as_json: bool, names: Sequence[str] = (), force: bool = False
     ) -> None:
-        self._path = path
+        self.path = path
         self.as_json = as_json
         self.force = force
         self.names = tuple(names)
@@ -57,7 +57,7 @@ class Session:
         """
         from pgherd.config import load
 
-        return load(self._path)
+        return load(self.path)
 
     @cached_property
     def members(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
-
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 FENCING_MODES: Final = ("off", "best_effort", "required")
 FENCING_ACTIONS: Final = ("off", "reboot")

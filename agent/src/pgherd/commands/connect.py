@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -155,12 +156,23 @@ def _print(
         session.answer([dict(zip(heads, row, strict=True)) for row in rows])
     elif tsv:
         for row in [heads, *rows]:
-            click.echo("\t".join("" if value is None else str(value) for value in row))
+            click.echo("\t".join(_shown(value) for value in row))
     else:
         numbers = [
-            bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+            any(_is_number(row[index]) for row in rows)
+            and all(row[index] is None or _is_number(row[index]) for row in rows)
             for index in range(len(heads))
         ]
         columns = [Column(head, right=right) for head, right in zip(heads, numbers, strict=True)]
-        cells = [[Cell("" if each is None else str(each)) for each in row] for row in rows]
+        cells = [[Cell(_shown(each)) for each in row] for row in rows]
         click.echo(table(columns, cells))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)

@@ -55,16 +55,19 @@ def render(
     """
     members = list(body.get("members", ()))
     tags = any(row.get("tags") for row in members)
+    delays = any("lag_seconds" in (row.get("pgherd") or {}) for row in members)
     columns = [
         Column("Member"), Column("Host"), Column("Role"), Column("State"),
-        Column("TL", right=True), Column("Lag", right=True), Column("Delay", right=True),
+        Column("TL", right=True), Column("Lag", right=True),
     ]  # fmt: skip
+    columns += [Column("Delay", right=True)] if delays else []
     columns += [Column("Tags")] if tags else []
     columns += [Column("Rule")] if nodes is not None else []
     leader = leader_of(body)
     drawn = []
     for indent, row in _tree(members) if tree else ((("", row)) for row in members):
         cells = _cells(row, indent, leader)
+        cells += [_delay(row)] if delays else []
         cells += [Cell(_tags(row), dim=True)] if tags else []
         if nodes is not None:
             ours = nodes.get(str(row.get("name")), {}).get("pgherd") or {}
@@ -88,7 +91,6 @@ def _cells(row: Mapping[str, Any], indent: str, leader: Mapping[str, Any] | None
         Cell(state, colour),
         Cell("" if timeline is None else str(timeline), "yellow" if elsewhere else None),
         Cell("") if leads else _lag(_known_lag(row)),
-        Cell("") if leads else _delay((row.get("pgherd") or {}).get("lag_seconds")),
     ]
 
 
@@ -106,7 +108,8 @@ def _lag(value: Any) -> Cell:
     return Cell(size(value), "yellow" if value > LAG_BYTES else None)
 
 
-def _delay(seconds: Any) -> Cell:
+def _delay(row: Mapping[str, Any]) -> Cell:
+    seconds = (row.get("pgherd") or {}).get("lag_seconds")
     if not isinstance(seconds, int | float):
         return Cell("")
     return Cell(duration(seconds), "yellow" if seconds > LAG_SECONDS else None)

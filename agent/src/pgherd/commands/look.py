@@ -122,7 +122,15 @@ def history_command(session: Session) -> None:
     heads = ("TL", "LSN", "Reason", "Timestamp", "New leader")
     columns = [Column(head, right=head in ("TL", "LSN")) for head in heads]
     padded = [[*row, *[""] * (len(heads) - len(row))][: len(heads)] for row in rows]
-    click.echo(table(columns, [[Cell(str(value)) for value in row] for row in padded]))
+    if rows:
+        cells = [[Cell(str(value)) for value in [row[0], _lsn(row[1]), *row[2:]]] for row in padded]
+        click.echo(table(columns, cells))
+    else:
+        click.echo("The cluster is on its first timeline: nobody has taken over yet.")
+
+
+def _lsn(value: Any) -> str:
+    return f"{value >> 32:X}/{value & 0xFFFFFFFF:X}" if isinstance(value, int) else str(value)
 
 
 def _history(session: Session) -> list[list[Any]]:

@@ -102,11 +102,13 @@ def ask_each(
     *,
     fine: Sequence[int] = (),
     stops: bool = False,
+    timed: bool = False,
 ) -> None:
     """Ask every member in turn and show the answers.
 
     :param fine: codes that mean there was nothing to do.
     :param stops: what failed on one is not tried on the next.
+    :param timed: it takes long enough to say how long.
     :raises PgherdError: one refused or failed, or does not answer.
     """
     told = Told(session)
@@ -118,7 +120,7 @@ def ask_each(
             reply = Reply(503, str(error))
         if reply.status in fine:
             reply = Reply(200, reply.text)
-        told.note(str(row["name"]), reply, time.monotonic() - begun)
+        told.note(str(row["name"]), reply, time.monotonic() - begun if timed else None)
         if stops and not reply.is_good:
             break
     told.finish()
@@ -172,7 +174,7 @@ def restart_command(
             if row.get("scheduled_restart"):
                 session.act([row], "DELETE", "/restart")
     known = {name: value for name, value in body.items() if value is not None}
-    ask_each(session, rows, "POST", "/restart", known, stops=not at)
+    ask_each(session, rows, "POST", "/restart", known, stops=not at, timed=True)
 
 
 def _roll(session: Session, *, pending: bool, at: str | None) -> None:

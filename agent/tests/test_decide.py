@@ -55,6 +55,7 @@ from pgherd.actions import (
     ReleaseKey,
     RestartPrimary,
     RestartStandby,
+    Retire,
     StartPrimary,
     StartStandby,
     StopAndLeave,
@@ -79,6 +80,7 @@ TO_PG2 = Handover(ME, "pg2")
 OUR_SYNC = sync_key(ME, "pg2,pg3")
 ANY_ONE = 'ANY 1 ("pg2","pg3")'
 LED_BY_US = synchronous(ME, OUR_SYNC)
+STANDBYS = cluster(ME, config={"standby_cluster": {"host": "remote"}})
 FAILSAFE = {"pg1": "http://pg1:8008", "pg2": "http://pg2:8008", "pg3": "http://pg3:8008"}
 PROMISING = cluster(None, config={"failsafe_mode": True}, failsafe=FAILSAFE)
 
@@ -94,6 +96,9 @@ def answered(name: str) -> Member:
 
 # One view for every rule, and what is asked for then.
 WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
+    "demote_cluster": (view(primary(), cluster=STANDBYS), (Retire(),)),
+    "lead_standbys": (view(standby(upstream="remote:5432"), cluster=STANDBYS), (Lead(),)),
+    "stop_streaming": (view(tags=Tags(nostream=True)), (StopReceiving(),)),
     "demote_without_key": (view(primary()), (Demote(),)),
     "kill_hung": (view(primary(), cluster=cluster(ME), silent_seconds=10.1), (Demote(),)),
     "busy": (view(operation="clone"), ()),
@@ -225,6 +230,10 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "give_up_unelected_key": (
         view(standby(), cluster=synchronous(ME, sync_key("pg2"))),
         (ReleaseKey(),),
+    ),
+    "begin_sync": (
+        view(standby(), cluster=synchronous(ME)),
+        (WriteSync(SyncKey(ME, timeline=2)),),
     ),
     "promote": (view(standby(), cluster=cluster(ME)), (Promote(),)),
     "reserve_timeline": (
@@ -384,159 +393,10 @@ class TestSafety:
         assert fired(view(standby(system_id="666"), store_answers=False)) == "stream"
 
 
-class TestAMemberWithoutData:
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"lease": None},
-            {"lease": lease(0)},
-            {"tags": Tags(nofailover=True)},
-            {"store_answers": False},
-            {"cluster": cluster(None, initialize="")},
-            {"cluster": cluster(None, initialize=SYSTEM_ID)},
-        ],
-        ids=["no lease", "lease over", "nofailover", "etcd silent", "claimed", "initialized"],
-    )
-    def test_the_cluster_is_not_created_twice_nor_by_the_wrong_member(
-        self, changes: dict[str, Any]
-    ) -> None:
-        """R39."""
-        seen = unlocked(Instance(), **{"cluster": cluster(None, initialize=None), **changes})
-        assert fired(seen) == "wait_for_source"
-
-    def test_a_clonefrom_member_spares_the_leader(self) -> None:
-        """R40."""
-        willing = member("pg3", tags={"clonefrom": True})
-        assert decide(view(Instance(), cluster=cluster(members=[willing]))).actions == (
-            Clone(willing),
-        )
-
-    def test_a_clonefrom_member_that_does_not_run_is_no_source(self) -> None:
-        """R40."""
-        ill = member("pg3", tags={"clonefrom": True}, state="starting")
-        assert decide(view(Instance(), cluster=cluster(members=[ill]))).actions == (Clone(PG2),)
-
-    def test_a_leader_that_does_not_run_yet_is_awaited(self) -> None:
-        seen = view(Instance(), cluster=cluster(members=[member("pg2", state="starting")]))
-        assert fired(seen) == "wait_for_source"
-
-    def test_a_leader_that_has_not_published_itself_is_awaited(self) -> None:
-        unknown = replace(cluster(), members={ME: member(ME)})
-        assert fired(view(Instance(), cluster=unknown)) == "wait_for_source"
-
-    def test_a_leader_that_lost_its_data_hands_the_key_over(self) -> None:
-        """4.1 step 9: kept, the key would leave the cluster without a primary for good."""
-        assert decide(view(Instance(), cluster=cluster(ME))).actions == (Demote(), ReleaseKey())
-
-
-class TestAStoppedInstance:
-    @pytest.mark.parametrize(
-        "state", ["in production", "shutting down", "shut down", "in crash recovery"]
-    )
-    def test_a_crashed_primary_goes_on_where_it_was_while_the_key_is_its_own(
-        self, state: str
-    ) -> None:
-        """R21: the timeline does not change."""
-        seen = view(stopped(state), cluster=cluster(ME))
-        assert fired(seen) == "restart_crashed_primary"
-
-    @pytest.mark.parametrize("state", ["shut down in recovery", "in archive recovery"])
-    def test_a_stopped_standby_that_holds_the_key_comes_up_in_recovery(self, state: str) -> None:
-        """R22: it is promoted from there, on a timeline of its own."""
-        assert fired(view(stopped(state), cluster=cluster(ME))) == "start_standby"
-
-    def test_a_damaged_control_file_is_no_ground_to_start_as_a_primary(self) -> None:
-        """R21, R23."""
-        assert fired(view(stopped(control=None), cluster=cluster(ME))) == "start_standby"
-
-    def test_a_crashed_primary_whose_key_is_gone_comes_up_in_recovery(self) -> None:
-        """R23: never a primary without the key."""
-        assert fired(unlocked(stopped("in production"))) == "start_standby"
-
-    @pytest.mark.parametrize(
-        "leader",
-        [
-            member("pg2", role="replica"),
-            member("pg2", role="primary", state="starting"),
-            member("pg2", role="primary", checkpoint_after_promote=False),
-        ],
-        ids=["not promoted", "starting", "no checkpoint"],
-    )
-    def test_nobody_rejoins_a_leader_that_has_not_settled(self, leader: Any) -> None:
-        """R26: only after a checkpoint does the control file name the new timeline."""
-        assert fired(view(stopped(), cluster=cluster(members=[leader]))) == "start_standby"
-
-    def test_nobody_rejoins_on_what_etcd_said_long_ago(self) -> None:
-        assert fired(view(stopped(), store_answers=False)) == "start_standby"
-
-    @pytest.mark.parametrize(
-        ("changes", "seconds"),
-        [
-            ({}, 5),
-            ({"in_recovery": None}, 60),
-            ({"upstream": "pg2:5432"}, 60),
-        ],
-        ids=["not yet", "perhaps a primary", "it follows the leader"],
-    )
-    def test_a_standby_that_starts_is_left_to_start(
-        self, changes: dict[str, Any], seconds: float
-    ) -> None:
-        led = cluster(ME) if changes.get("in_recovery", True) is None else cluster()
-        seen = view(starting(**changes), cluster=led, starting_since=NOW - seconds)
-        assert fired(seen) == "wait_for_postgres"
-
-    def test_a_leader_that_has_not_settled_is_no_help_to_one_left_waiting(self) -> None:
-        young = cluster(members=[member("pg2", role="primary", checkpoint_after_promote=False)])
-        seen = view(starting(upstream=None), cluster=young, starting_since=NOW - 60)
-        assert fired(seen) == "wait_for_postgres"
-
-    def test_who_still_leads_is_not_judged_by_what_etcd_said_long_ago(self) -> None:
-        """The key may have been given up by a request whose answer was lost."""
-        crashed = view(stopped("in production"), cluster=LED_BY_US, store_answers=False)
-        assert decide(crashed).actions == ()
-        waiting = view(standby(), cluster=cluster(ME), store_answers=False)
-        assert decide(waiting).actions == ()
-
-    def test_a_standby_that_starts_towards_the_leader_is_left_to_start(self) -> None:
-        assert fired(view(starting(upstream="pg2:5432"))) == "wait_for_postgres"
-
-    def test_a_start_without_the_key_has_no_bound(self) -> None:
-        """R20 is about a leader; a standby may have much WAL to replay."""
-        seen = view(starting(upstream="pg2:5432"), starting_since=NOW - 10_000)
-        assert fired(seen) == "wait_for_postgres"
-
-    def test_the_bound_of_a_start_is_the_clusters(self) -> None:
-        """R20."""
-        hasty = cluster(ME, config={"primary_start_timeout": 10})
-        seen = view(starting(), cluster=hasty, starting_since=NOW - 11)
-        assert fired(seen) == "start_takes_too_long"
-
-
-class TestARunningStandby:
-    def test_a_diverged_standby_waits_for_its_leader_to_settle(self) -> None:
-        """R26."""
-        young = member("pg2", role="primary", checkpoint_after_promote=False)
-        seen = view(diverged=True, cluster=cluster(members=[young]))
-        assert fired(seen) == "stream"
-
-    def test_a_leader_without_an_address_cannot_be_followed(self) -> None:
-        unknown = replace(cluster(), members={ME: member(ME)})
-        assert fired(view(standby(upstream="pg3:5432"), cluster=unknown)) == "stream"
-
-    def test_a_standby_that_follows_nobody_follows_the_leader(self) -> None:
-        """R41."""
-        assert fired(view(standby(upstream=None))) == "follow"
-
-    def test_only_the_holder_of_the_key_is_promoted(self) -> None:
-        """R4: the name in the key is not enough."""
-        named = replace(cluster(ME), leader=LeaderKey(ME, THEIRS, 5))
-        assert "promote" not in fired(view(standby(), cluster=named))
-
-
 def decision_sources() -> list[Path]:
     """Return the files that make up the decision."""
     folder = Path(pgherd.decide.__file__).parent
-    names = "decide actions model view settings quorum handover ledger units"
+    names = "decide actions model view settings quorum handover ledger units relays"
     return [folder / f"{name}.py" for name in names.split()] + sorted(
         (folder / "rules").glob("*.py")
     )
@@ -550,6 +410,7 @@ def test_the_decision_imports_no_clock_no_effect_no_log_and_no_dice(path: Path) 
     pure |= {"pgherd.settings", "pgherd.view", "pgherd.handover", "pgherd.ledger"}
     pure |= {"pgherd.wishes"}
     pure |= {"pgherd.units"}
+    pure |= {"pgherd.relays"}
     pure |= {f"pgherd.rules.{name}" for name in ("handover", "rule", "successors", "towards")}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

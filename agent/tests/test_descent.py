@@ -51,8 +51,10 @@ class Compared:
             raise self.verdict
         return self.verdict
 
-    async def judge(self, known: Cluster | None, instance: Instance = STRANGER) -> bool | None:
-        return await self.descent.judge(known, instance, ME, WITHIN)
+    async def judge(
+        self, known: Cluster | None, instance: Instance = STRANGER, **changes: Any
+    ) -> bool | None:
+        return await self.descent.judge(view(instance, cluster=known, **changes), WITHIN)
 
     def note(self, instance: Instance, known: Cluster, **changes: Any) -> tuple[int, ...]:
         """Take in a view; return the terms known then."""

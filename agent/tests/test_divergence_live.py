@@ -112,7 +112,7 @@ async def test_two_promoted_to_one_timeline_at_one_position(three: list[Node]) -
     assert (seen.timeline, seen.leader_timeline, seen.is_rewindable) == (2, 3, False)
 
     await second.postgres.ensure_slots(["pg3"], {})
-    await rejoin(third.postgres, second.member, True, WITHIN)
+    await rejoin(third.postgres, second.member, second.member, True, WITHIN)
     await third.streams()
     await third.catches_up(await second.write("later"))
     assert "lost" not in await third.words()
@@ -140,7 +140,7 @@ async def test_two_promoted_to_one_timeline_at_two_positions(three: list[Node]) 
     assert seen is not None
     assert (seen.start, seen.by_files, seen.is_rewindable) == (fork.end, True, True)
     await second.postgres.ensure_slots(["pg3"], {})
-    await rejoin(third.postgres, second.member, True, WITHIN)
+    await rejoin(third.postgres, second.member, second.member, True, WITHIN)
     await third.streams()
     await third.catches_up(await second.write("later"))
     assert await third.words() == ["both", "later"]
@@ -176,7 +176,7 @@ async def test_two_that_write_on_the_first_timeline(three: list[Node]) -> None:
     seen = await diverged(third.postgres, past, first.member, WITHIN)
     assert seen is not None
     assert (seen.timeline, seen.leader_timeline, seen.is_rewindable) == (1, 1, False)
-    await rejoin(third.postgres, first.member, True, WITHIN)
+    await rejoin(third.postgres, first.member, first.member, True, WITHIN)
     await third.streams()
     await third.catches_up(await first.write("later"))
     assert await third.words() == await first.words()

@@ -288,6 +288,10 @@ NOT_WALKED: Final = {
     "refuse_foreign_data",
     # PostgreSQL keeps to a timeline: the worlds know nothing of how it chooses one.
     "rejoin_stuck",
+    # Another cluster to follow, and members that must not stream, are the operator's wishes, too.
+    "demote_cluster",
+    "lead_standbys",
+    "stop_streaming",
     "stop",
     # A restart ends at once in these worlds, and is asked for by nobody.
     "begin_scheduled_restart",

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.tests.builders import ME, NOW, cluster, peer, peers, primary, standby, stopped
+from agent.tests.builders import ME, NOW, cluster, peer, peers, primary, standby, stopped, view
 from agent.tests.stage import BASE, PG2
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
 
@@ -312,7 +313,7 @@ async def test_the_position_published_is_that_of_flushed_wal(stage: Stage) -> No
 
 async def test_while_asked_only_a_leader_that_is_reached_is_compared_with(stage: Stage) -> None:
     """To try the others costs the time in which the leader waits for the answer."""
-    led, loop = cluster("pg2"), stage.loop
-    assert await loop._judge(led, standby(), frozenset({"pg3"})) is None
-    assert await loop._judge(led, standby(), frozenset({"pg2"})) is False
-    assert await loop._judge(led, standby(), None) is False
+    led, loop = view(cluster=cluster("pg2")), stage.loop
+    assert await loop._judge(replace(led, reach=frozenset({"pg3"}))) is None
+    assert await loop._judge(replace(led, reach=frozenset({"pg2"}))) is False
+    assert await loop._judge(led) is False

@@ -9,7 +9,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from agent.tests.builders import LIMITS, config, control, raw_config
-from pgherd.pgfiles import Files, conninfo, quote, slot_name, take_back, write_atomically
+from pgherd.pgfiles import Files, Upstream, conninfo, quote, slot_name, take_back, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,9 +105,9 @@ class TestWriting:
 
     def test_the_second_time_nothing_changes(self, tmp_path: Path) -> None:
         written = files(tmp_path, pg_hba=["local all all peer"], pg_ident=["m a b"])
-        assert written.write_server_config({}, ("pg2", 5432), control())
-        assert not written.write_server_config({}, ("pg2", 5432), control())
-        assert written.write_server_config({}, ("pg3", 5432), control())
+        assert written.write_server_config({}, Upstream("pg2", 5432, "pg1"), control())
+        assert not written.write_server_config({}, Upstream("pg2", 5432, "pg1"), control())
+        assert written.write_server_config({}, Upstream("pg3", 5432, "pg1"), control())
 
     @pytest.mark.parametrize("name", ["pg_hba", "pg_ident"])
     def test_a_change_of_access_rules_alone_is_a_change(self, tmp_path: Path, name: str) -> None:
@@ -202,7 +202,7 @@ class TestWhoseAcknowledgementIsWaitedFor:
 
 class TestAStandby:
     def test_it_follows_with_its_own_slot_and_name(self, tmp_path: Path) -> None:
-        files(tmp_path).write_server_config({}, ("192.0.2.2", 5433), control())
+        files(tmp_path).write_server_config({}, Upstream("192.0.2.2", 5433, "pg1"), control())
         written = settings(tmp_path)
         assert written["primary_slot_name"] == "'pg1'"
         upstream = conninfo_to_dict(written["primary_conninfo"][1:-1].replace("''", "'"))
@@ -236,13 +236,15 @@ class TestAStandby:
     ) -> None:
         """3.1: else it refuses to start, or stops when the WAL tells it so."""
         known = control(limits={**LIMITS, name: limit})
-        files(tmp_path, parameters={name: given}).write_server_config({}, ("pg2", 5432), known)
+        files(tmp_path, parameters={name: given}).write_server_config(
+            {}, Upstream("pg2", 5432, "pg1"), known
+        )
         assert settings(tmp_path)[name] == expected
 
     def test_a_limit_that_nobody_configures_is_the_primarys(self, tmp_path: Path) -> None:
         """PostgreSQL's own default may be lower than what the primary still runs with."""
         known = control(limits={**LIMITS, "max_connections": 500})
-        files(tmp_path).write_server_config({}, ("pg2", 5432), known)
+        files(tmp_path).write_server_config({}, Upstream("pg2", 5432, "pg1"), known)
         assert settings(tmp_path)["max_connections"] == "'500'"
 
     def test_a_primarys_limits_are_its_own(self, tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ class TestAStandby:
 
     def test_a_promotion_takes_no_setting_out_of_the_file(self, tmp_path: Path) -> None:
         """PostgreSQL calls a setting that left the file one that waits for a restart."""
-        upstream = ("pg2", 5432)
+        upstream = Upstream("pg2", 5432, "pg1")
         written = files(tmp_path)
         written.write_server_config({}, upstream, control(limits=LIMITS))
         as_standby = set(settings(tmp_path))

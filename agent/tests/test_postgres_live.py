@@ -141,7 +141,7 @@ class TestTwoInstances:
             assert [branch.timeline for branch in second.postgres.local_history(2)] == [1]
 
             await second.postgres.ensure_slots(["pg1"], {})
-            await rejoin(first.postgres, second.member, True, WITHIN)
+            await rejoin(first.postgres, second.member, second.member, True, WITHIN)
             await first.streams()
             await first.catches_up(await second.write("two"))
             assert await first.words() == ["one", "two"]
@@ -163,7 +163,7 @@ class TestTwoInstances:
             async with asyncio.timeout(WITHIN):
                 await first.died.wait()
             await second.postgres.ensure_slots(["pg1"], {})
-            await rejoin(first.postgres, second.member, use_rewind, WITHIN)
+            await rejoin(first.postgres, second.member, second.member, use_rewind, WITHIN)
             await first.streams()
             await first.catches_up(await second.write("later"))
             assert await first.words() == ["both", "kept", "later"]

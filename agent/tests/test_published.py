@@ -80,7 +80,7 @@ class TestWords:
         self, instance: Instance, holds_key: bool, word: str
     ) -> None:
         """1.4."""
-        assert role(instance, holds_key=holds_key) == word
+        assert role(view(cluster=cluster(ME if holds_key else "pg2")), instance) == word
 
 
 class TestTheMemberKey:

@@ -171,7 +171,7 @@ async def test_pg_rewind_undoes_what_is_kept_before_and_told(
     assert control is not None
     past = await Salvage(first.postgres).past(control)
     with caplog.at_level("INFO"):
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
     await streams_from(first, second)
     place = kept(first)
     start, end = format_lsn(branch.end), format_lsn(past.end)
@@ -191,7 +191,7 @@ async def test_pg_rewind_undoes_what_is_kept_before_and_told(
 
 async def test_a_new_copy_keeps_the_whole_old_directory(pair: list[Node]) -> None:
     first, second = pair
-    await rejoin(first.postgres, second.member, False, WITHIN)
+    await rejoin(first.postgres, second.member, second.member, False, WITHIN)
     await streams_from(first, second)
     assert (kept(first) / "data/PG_VERSION").exists()
     assert beside(first) == ["data", "data.diverged"]
@@ -200,7 +200,7 @@ async def test_a_new_copy_keeps_the_whole_old_directory(pair: list[Node]) -> Non
 async def test_one_that_does_not_fit_leaves_its_wal(pair: list[Node]) -> None:
     first, second = pair
     told(first, count=1, max_mb=20)
-    await rejoin(first.postgres, second.member, False, WITHIN)
+    await rejoin(first.postgres, second.member, second.member, False, WITHIN)
     await streams_from(first, second)
     names = sorted(path.name for path in kept(first).iterdir())
     # One segment fits.
@@ -214,7 +214,7 @@ async def test_nothing_is_kept_when_told_so(
 ) -> None:
     first, second = pair
     told(first, count=0)
-    await rejoin(first.postgres, second.member, use_rewind, WITHIN)
+    await rejoin(first.postgres, second.member, second.member, use_rewind, WITHIN)
     await streams_from(first, second)
     assert beside(first) == ["data"]
     assert "nothing of it is kept" in caplog.text
@@ -229,7 +229,7 @@ async def test_a_crash_that_lost_nothing_needs_no_rewind() -> None:
         await second.postgres.promote("", WITHIN)
         await second.write("kept")
         await second.postgres.ensure_slots(["pg1"], {})
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
         assert beside(first) == ["data"]
 
@@ -239,16 +239,16 @@ class TestFailing:
         first, second = pair
         await second.postgres.query("ALTER ROLE replicator NOLOGIN")
         with pytest.raises(CommandError, match="pg_basebackup"):
-            await rejoin(first.postgres, second.member, False, WITHIN)
+            await rejoin(first.postgres, second.member, second.member, False, WITHIN)
         assert (first.postgres.data_dir / "PG_VERSION").exists()
         assert "data" in beside(first)
         assert list(first.postgres.data_dir.with_name("data.diverged").iterdir()) == []
         told(first, count=0)
         with pytest.raises(CommandError, match="pg_basebackup"):
-            await rejoin(first.postgres, second.member, False, WITHIN)
+            await rejoin(first.postgres, second.member, second.member, False, WITHIN)
         assert (first.postgres.data_dir / "PG_VERSION").exists()
         await second.postgres.query("ALTER ROLE replicator LOGIN")
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
 
     @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ class TestFailing:
     ) -> None:
         first, second = pair
         pretend(first, monkeypatch, "pg_rewind", body)
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
         assert (kept(first) / "about.txt").exists()
         assert (kept(first) / "data").exists() is ("last common" not in body)
@@ -278,7 +278,9 @@ class TestFailing:
         first, second = pair
         fails = "echo 'pg_rewind: error: could not connect' >&2; exit 1"
         held = Held(first, monkeypatch, after=fails)
-        rejoining = asyncio.create_task(rejoin(first.postgres, second.member, True, WITHIN))
+        rejoining = asyncio.create_task(
+            rejoin(first.postgres, second.member, second.member, True, WITHIN)
+        )
         await held.begins()
         await crash(second)
         held.go_on()
@@ -290,7 +292,7 @@ class TestFailing:
         await second.postgres.start_primary()
         await second.postgres.wait_until_answering(WITHIN)
         monkeypatch.undo()
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
 
     async def test_what_is_half_rewound_is_never_started(
@@ -299,7 +301,9 @@ class TestFailing:
         first, second = pair
         begun = "echo 'pg_rewind: rewinding from last common checkpoint at X' >&2"
         held = Held(first, monkeypatch, before=begun)
-        rejoining = asyncio.create_task(rejoin(first.postgres, second.member, True, WITHIN))
+        rejoining = asyncio.create_task(
+            rejoin(first.postgres, second.member, second.member, True, WITHIN)
+        )
         await held.begins()
         # As at the agent's end.
         rejoining.cancel()
@@ -320,7 +324,9 @@ class TestFailing:
         first, second = pair
         held = Held(first, monkeypatch)
         (first.postgres.data_dir / "standby.signal").touch()
-        rejoining = asyncio.create_task(rejoin(first.postgres, second.member, True, WITHIN))
+        rejoining = asyncio.create_task(
+            rejoin(first.postgres, second.member, second.member, True, WITHIN)
+        )
         await held.begins()
         rejoining.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -337,7 +343,7 @@ class TestFailing:
         first, second = pair
         pretend(first, monkeypatch, "pg_rewind", "")
         first.postgres.data_dir.with_name("pg_rewind").unlink()
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
         assert "pg_rewind cannot be used: there is no " in caplog.text
 
@@ -347,7 +353,7 @@ class TestFailing:
     ) -> None:
         """R24."""
         first, second = pair
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
         assert "it needs wal_log_hints or data checksums, and there are neither" in caplog.text
 
@@ -382,7 +388,7 @@ class TestArchive:
             await real(programs, program, *arguments, heard=heard)
 
         monkeypatch.setattr(Programs, "watch", watch)
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
         assert waiting <= {path.name for path in archive.iterdir()}
         assert "--restore-target-wal" in seen
@@ -391,7 +397,7 @@ class TestArchive:
         self, pair: list[Node], caplog: pytest.LogCaptureFixture
     ) -> None:
         first, second = pair
-        await rejoin(first.postgres, second.member, True, WITHIN)
+        await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
         assert "WAL that waits to be archived is left" in caplog.text
 

@@ -26,6 +26,7 @@ from pgherd.actions import (
     ReleaseKey,
     RestartPrimary,
     RestartStandby,
+    Retire,
     SetSyncNames,
     StartPrimary,
     StartStandby,
@@ -100,13 +101,13 @@ class Actor:
                 await loop.switchover.end(view, request, state, result)
             case StartPrimary(names):
                 begin("start primary", self._start(postgres.start_primary(names)))
-            case StartStandby():
-                begin("start standby", self._start(postgres.start_standby(None)))
+            case StartStandby(upstream):
+                begin("start standby", self._start(postgres.start_standby(upstream)))
             case Rejoin(leader):
                 loop.descent.note_restart(view)
                 begin("rejoin", self._rejoin(leader, view))
             case Clone(source):
-                begin("clone", clone(postgres, source, view.other_leader))
+                begin("clone", clone(postgres, source, view.upstream))
             case Bootstrap():
                 begin("bootstrap", bootstrap(loop.config, loop.effects.store,
                                              loop.effects.keeper, postgres))  # fmt: skip
@@ -120,6 +121,8 @@ class Actor:
                 self._end_schedule(action)
             case ReleaseKey():
                 await loop.leadership.release_key(view)
+            case Retire():
+                begin("demote", self._retire())
             case StopAndLeave():
                 begin("stop", self._stop_and_leave(view))
             case Refuse(found, expected):
@@ -144,7 +147,14 @@ class Actor:
 
     async def _rejoin(self, leader: Member, view: View) -> None:
         use_rewind = view.settings.use_pg_rewind
-        await rejoin(self._loop.effects.postgres, leader, use_rewind, STOP_SECONDS)
+        postgres = self._loop.effects.postgres
+        await rejoin(postgres, leader, view.upstream, use_rewind, STOP_SECONDS)
+
+    async def _retire(self) -> None:
+        log.warning("this is a standby cluster now: stopping its primary")
+        postgres = self._loop.effects.postgres
+        await postgres.checkpoint()
+        await postgres.stop(STOP_SECONDS)
 
     async def _stop_and_leave(self, view: View) -> None:
         await self._loop.effects.postgres.stop(STOP_SECONDS)

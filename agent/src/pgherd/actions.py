@@ -31,19 +31,24 @@ class StartPrimary:
 
 @dataclass(frozen=True)
 class StartStandby:
-    """Start in recovery, following nobody yet."""
+    """Start in recovery.
+
+    :param upstream: whom it streams from already while it starts, None for nobody yet.
+    """
+
+    upstream: Member | None = None
 
 
 @dataclass(frozen=True)
 class Rejoin:
-    """Bring the data directory onto *leader*'s history (rewind, else clone) and follow it."""
+    """Bring the data directory onto *leader*'s history (rewind, else clone) and start it."""
 
     leader: Member
 
 
 @dataclass(frozen=True)
 class Follow:
-    """Point the running standby at *leader*."""
+    """Have the running standby stream from *leader*, or from whom else it should."""
 
     leader: Member
 
@@ -176,6 +181,11 @@ class DropScheduledRestart:
 
 
 @dataclass(frozen=True)
+class Retire:
+    """Stop the primary in fast mode: all its WAL goes to its standbys and the archive first."""
+
+
+@dataclass(frozen=True)
 class StopAndLeave:
     """Stop PostgreSQL, give the key away, end the agent."""
 
@@ -193,4 +203,5 @@ Action = (
     | Promote | Lead | KeepSlots | Demote | StopAndLeave | Refuse
     | StopReceiving | WriteSync | SetSyncNames | HandOver | EndHandover
     | RestartPrimary | RestartStandby | BeginScheduledRestart | DropScheduledRestart | ClearData
+    | Retire
 )  # fmt: skip

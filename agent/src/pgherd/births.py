@@ -56,11 +56,11 @@ async def _announce(config: Config, store: Store, lease: int, postgres: Postgres
         raise StoreError("the claim to create the cluster was lost meanwhile")
 
 
-async def clone(postgres: Postgres, source: Member, leader: Member | None) -> None:
-    """Copy *source* and start as a standby of *leader*.
+async def clone(postgres: Postgres, source: Member, upstream: Member | None) -> None:
+    """Copy *source* and start as a standby of *upstream*, None for the archive only.
 
     :raises PostgresError: the copy or the start failed.
     """
     log.info("copying the data of %s", source.name)
     await postgres.clone(source)
-    await postgres.start_standby(leader or source)
+    await postgres.start_standby(upstream)

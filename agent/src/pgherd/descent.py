@@ -7,7 +7,8 @@ So every member remembers the *term* (create revision of the leader key) whose l
 last, a leader its own and the one before. If our last term is one of the leader's, our histories
 are the same up to where we parted, and where that was PostgreSQL does see, if the leader has gone
 on to a higher timeline or will do so when it is promoted. Of every other leader the WAL itself is
-compared before it is followed.
+compared before it is followed. A standby in between counts for the leader while it streams in the
+leader's term (see `pgherd.relays`). In a standby cluster all is compared with the remote primary.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import PostgresError
+from pgherd.model import Remote
 from pgherd.rejoin import is_diverged
 
 if TYPE_CHECKING:
-    from pgherd.model import Cluster, Instance, LeaderKey, Member
+    from pgherd.model import Instance, LeaderKey, Member
     from pgherd.postgres import Postgres
     from pgherd.view import View
 
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # A standby that has not found its way to the leader's timeline by then does not on its own.
 STUCK_SECONDS: Final = 10.0
+# How often the primary of another cluster is compared with while it does not send us WAL, seconds.
+LOOK_SECONDS: Final = 3.0
 
 
 class Descent:
@@ -40,6 +44,7 @@ class Descent:
         self._judged: tuple[int, int | None] | None = None
         self._stuck: tuple[int, float] | None = None
         self._restarted = 0
+        self._next_look = 0.0
         self.terms: tuple[int, ...] = ()
 
     def note(self, view: View) -> None:
@@ -48,7 +53,7 @@ class Descent:
             return
         term, instance = view.leader.create_revision, view.instance
         leads = instance.is_primary and view.holds_key
-        if (leads or _streams_from(instance, view.other_leader)) and term not in self.terms[:1]:
+        if (leads or _streams_from_cluster(view)) and term not in self.terms[:1]:
             # A leader keeps the term it came from: the others have that one.
             self.terms = (term, *self.terms[:1])
 
@@ -63,9 +68,10 @@ class Descent:
         leader, instance = view.other_leader, view.instance
         waits = (
             leader is not None
+            and view.upstream is not None
             and leader.is_settled_primary
             and instance.is_standby
-            and not _streams_from(instance, leader)
+            and not _streams_from_cluster(view)
             and leader.timeline != instance.timeline
         )
         if not waits or view.leader is None:
@@ -80,23 +86,38 @@ class Descent:
         """Remember that it is restarted in this term."""
         self._restarted = view.leader.create_revision if view.leader else 0
 
-    async def judge(
-        self, cluster: Cluster | None, instance: Instance, me: str, within: float
-    ) -> bool | None:
-        """Tell whether our WAL left the leader's history; None when that is not known yet.
+    async def judge(self, view: View, within: float) -> bool | None:
+        """Tell whether our WAL left the history that is the right one; None when not known yet.
 
-        :param within: seconds the leader has for each answer.
+        :param within: seconds that whoever has that history is given for each answer.
         """
-        leader, key = (cluster.leader_member, cluster.leader) if cluster else (None, None)
-        if leader is None or key is None or leader.name == me or not instance.is_standby:
+        origin, key, instance = view.origin, view.leader, view.instance
+        if origin is None or key is None or not instance.is_standby:
             return False
-        if _streams_from(instance, leader):
+        if _streams_from_cluster(view) or _streams_from(instance, view.upstream):
             return False
-        if self._is_kin(instance, leader):
+        if isinstance(origin, Remote):
+            return await self._judge_remote(view, origin, within)
+        if view.upstream is None:
+            return await self._judge_stranger(instance, origin, key, within)
+        if view.cluster is None or view.cluster.leader_member is None:
+            return False
+        if self._is_kin(instance, origin):
             # What is left to find out PostgreSQL shows by not streaming.
-            gone = leader.is_settled_primary and leader.timeline != instance.timeline
-            return bool(gone and await self._compare(instance, leader, within))
-        return await self._judge_stranger(instance, leader, key, within)
+            gone = origin.is_settled_primary and origin.timeline != instance.timeline
+            return bool(gone and await self._compare(instance, origin, within))
+        return await self._judge_stranger(instance, origin, key, within)
+
+    async def _judge_remote(self, view: View, remote: Remote, within: float) -> bool:
+        """Compare with the primary of another cluster, which may change without our noticing.
+
+        What cannot be known yet, because it does not answer or is a standby itself, is left to
+        PostgreSQL: it does not stream what does not continue our WAL by timeline and position.
+        """
+        if not remote.host or view.now < self._next_look:
+            return False
+        self._next_look = view.now + LOOK_SECONDS
+        return bool(await self._compare(view.instance, remote, within))
 
     def _is_kin(self, instance: Instance, leader: Member) -> bool:
         """Tell whether PostgreSQL itself sees where our WAL parts from *leader*'s, if it does."""
@@ -130,7 +151,15 @@ class Descent:
             return None
 
 
-def _streams_from(instance: Instance, leader: Member | None) -> bool:
-    if leader is None or not instance.is_streaming:
+def _streams_from(instance: Instance, upstream: Member | None) -> bool:
+    if upstream is None or not instance.is_streaming:
         return False
-    return instance.upstream == f"{leader.host}:{leader.port}"
+    return instance.upstream == upstream.address
+
+
+def _streams_from_cluster(view: View) -> bool:
+    """Tell whether it streams from the leader, or from a standby with the leader's WAL."""
+    leader = view.other_leader
+    if leader is None:
+        return False
+    return _streams_from(view.instance, leader) or _streams_from(view.instance, view.upstream)

@@ -46,6 +46,18 @@ class Health:
         return (good or promised) and self._instance.is_primary
 
     @property
+    def leads_standbys(self) -> bool:
+        """The key of a standby cluster is ours, its lease is good, and PostgreSQL answers."""
+        view, lease = self._view, self._view.lease
+        good = lease is not None and self._now < lease.valid_until and view.holds_key
+        return good and view.remote is not None and self._instance.is_standby
+
+    @property
+    def serves_first(self) -> bool:
+        """The member to be asked first: the leader, of whichever kind of cluster."""
+        return self.leads or self.leads_standbys
+
+    @property
     def is_replica(self) -> bool:
         instance, view = self._instance, self._view
         # Who holds the key is about to be promoted, or is being so.
@@ -89,7 +101,7 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """What `/readiness` asks: the leader, or a standby that streams and keeps up."""
-        if self.leads:
+        if self.serves_first:
             return True
         limit = parse_bytes(self._query.get("lag", ""))
         limit = self._view.settings.maximum_lag_on_failover if limit is None else limit
@@ -101,16 +113,16 @@ class Health:
 
 # Checked in this order, by substring, as Patroni does; the first that is in the path decides.
 CHECKS: Final[tuple[tuple[str, Callable[[Health], bool]], ...]] = (
-    ("standby_leader", lambda health: False),
-    ("standby-leader", lambda health: False),
-    ("leader", lambda health: health.leads),
+    ("standby_leader", lambda health: health.leads_standbys),
+    ("standby-leader", lambda health: health.leads_standbys),
+    ("leader", lambda health: health.serves_first),
     ("master", lambda health: health.leads),
     ("primary", lambda health: health.leads),
     ("read-write", lambda health: health.leads),
     ("replica", lambda health: health.is_replica),
-    ("read-only-sync", lambda health: health.leads or health.is_sync),
-    ("read-only-quorum", lambda health: health.leads or health.is_quorum),
-    ("read-only", lambda health: health.leads or health.is_replica),
+    ("read-only-sync", lambda health: health.serves_first or health.is_sync),
+    ("read-only-quorum", lambda health: health.serves_first or health.is_quorum),
+    ("read-only", lambda health: health.serves_first or health.is_replica),
     ("health", lambda health: health._instance.is_running),
     ("async", lambda health: health.is_replica and health.role == "replica"),
     ("sync", lambda health: health.is_sync),

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgherd.acting import Actor
 from pgherd.decide import Decision, decide
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Rules in which nothing is expected to happen soon; in all others the loop looks more often.
-STEADY = frozenset({"lead", "stream"})
+STEADY = frozenset({"lead", "stream", "lead_standbys"})
 BUSY_INTERVAL_SECONDS = 0.3
 # The peers cast their votes within milliseconds of each other: who lacks some asks again soon.
 VOTING_INTERVAL_SECONDS = 0.05
@@ -218,7 +218,6 @@ class Loop:
             lease=self.effects.keeper.lease,
             peers=peers,
             operation=operation,
-            diverged=await self._judge(cluster, instance, reach),
             stopping=self.stopping,
             silent_seconds=self.effects.health.silent_seconds(),
             hang_timeout=self.config.timing.hang_timeout,
@@ -234,22 +233,24 @@ class Loop:
             scheduled_restart=self.wanted.scheduled,
             reinitialize=self.wanted.reinitialize,
             config_problems=self.dynamic.problems,
+            fruitless=self.tracker.fruitless(now),
         )
+        view = replace(view, diverged=await self._judge(view))
         self.descent.note(view)
         stuck = self.descent.is_stuck(view)
         view = self.tracker.complete(replace(view, terms=self.descent.terms, stuck=stuck))
         self._set_guard(view)
         return view
 
-    async def _judge(
-        self, cluster: Cluster | None, instance: Instance, reach: frozenset[str] | None
-    ) -> bool | None:
-        leader = cluster.leader if cluster is not None else None
-        if reach is not None and leader is not None and leader.name not in reach:
+    async def _judge(self, view: View) -> bool | None:
+        if (
+            view.reach is not None
+            and view.leader is not None
+            and view.leader.name not in view.reach
+        ):
             # It asks whom we reach, and waits: no time to try it once more.
             return None
-        within = 2 * self.config.timing.peer_timeout
-        return await self.descent.judge(cluster, instance, self.config.name, within)
+        return await self.descent.judge(view, 2 * self.config.timing.peer_timeout)
 
     async def _ask_peers(
         self, cluster: Cluster | None, instance: Instance, *, answers: bool
@@ -285,9 +286,15 @@ class Loop:
         self.dcs_last_seen = int(time.time())
         return cluster
 
+    def _recovery_parameters(self, cluster: Cluster) -> Mapping[str, Any]:
+        """Return the settings with which the leader of a standby cluster gets WAL."""
+        leads = cluster.leader is not None and cluster.leader.name == self.config.name
+        return cluster.remote.recovery_parameters if cluster.remote and leads else {}
+
     async def _apply_dynamic(self, cluster: Cluster, instance: Instance) -> None:
         raw, may_wait = cluster.config or {}, cluster.settings.synchronous_mode != "off"
-        wanted = (raw, may_wait, instance.is_running)
+        recovery = self._recovery_parameters(cluster)
+        wanted = (raw, may_wait, instance.is_running, recovery)
         if self._applied == wanted:
             return
         config = self.dynamic.look(raw)
@@ -300,7 +307,7 @@ class Loop:
         if is_foreign or self.operations.current is not None:
             return
         try:
-            parameters = await self.dynamic.heeded_parameters()
+            parameters = {**await self.dynamic.heeded_parameters(), **recovery}
             await self.effects.postgres.configure(self.config, parameters, may_wait=may_wait)
             self.dynamic.keep()
         except OSError as error:
@@ -368,11 +375,16 @@ class Loop:
         revision = self.view.cluster.revision if self.view.cluster else 0
         try:
             async for changed in self.effects.store.changes(revision):
-                if changed & URGENT_KEYS or not self._is_steady():
+                if changed & self._urgent_keys() or not self._is_steady():
                     self.wake.set()
         except StoreError as error:
             if self._store_answered:
                 log.info("%s", error)
+
+    def _urgent_keys(self) -> frozenset[str]:
+        """Return the keys whose change matters at once: also that of a standby we stream from."""
+        named = self.config.tags.replicatefrom
+        return URGENT_KEYS | {f"members/{named}"} if named else URGENT_KEYS
 
     def _is_steady(self) -> bool:
         """Whether nothing is expected to happen soon."""
@@ -382,6 +394,8 @@ class Loop:
         if leader is None:
             # The last step towards what is asked for waits for the setting to settle.
             return self.view.settled or self.view.settings.synchronous_mode == "off"
+        if self.view.upstream is None:
+            return True
         # A standby that is on its way to the leader's timeline or position tells when it is there.
         optime = self.view.cluster.optime if self.view.cluster else 0
         lags = optime - instance.position > self.view.settings.maximum_lag_on_failover

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.decide import RULES
-from pgherd.published import standby_role, state
+from pgherd.published import role, standby_role, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,8 +87,10 @@ class Collector:
             _seconds(instance.started_at),
         )
         yield "patroni_primary", "PostgreSQL is a primary.", float(instance.is_primary)
-        yield "patroni_standby_leader", "Leader of a standby cluster.", 0.0
-        yield "patroni_replica", "PostgreSQL is a standby.", float(instance.is_standby)
+        leads = role(view, instance) == "standby_leader"
+        yield "patroni_standby_leader", "Leader of a standby cluster.", float(leads)
+        follows = instance.is_standby and not leads
+        yield "patroni_replica", "PostgreSQL is a standby.", float(follows)
         part = standby_role(view.cluster, view.me) if view.cluster and instance.is_standby else ""
         yield "patroni_sync_standby", "Synchronous standby.", float(part == "sync_standby")
         yield "patroni_quorum_standby", "Standby of the quorum.", float(part == "quorum_standby")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pgherd.quorum import Acknowledging, Electing, parse_names
-from pgherd.settings import Settings, Tags, whole
+from pgherd.settings import Settings, Tags, followed, whole
 
 if TYPE_CHECKING:
     from pgherd.handover import Handover
@@ -66,6 +66,11 @@ class Member:
     @property
     def port(self) -> int:
         return self._address[1]
+
+    @property
+    def address(self) -> str:
+        """How `Instance.upstream` names it."""
+        return f"{self.host}:{self.port}" if self.host else ""
 
     @property
     def _address(self) -> tuple[str, int]:
@@ -126,6 +131,37 @@ class Member:
     def tags(self) -> Tags:
         tags = self.data.get("tags")
         return Tags.parse(tags if isinstance(tags, Mapping) else {})
+
+
+@dataclass(frozen=True)
+class Remote(Member):
+    """The primary of another cluster, which a standby cluster follows.
+
+    :param data: `standby_cluster` of the dynamic configuration. Its host may be several, separated
+        by commas: the one that takes writes is meant. Without a host there is an archive only.
+    """
+
+    name: str = "the remote primary"
+
+    @property
+    def is_settled_primary(self) -> bool:
+        """Whether it is one is asked of itself, when its WAL is compared."""
+        return True
+
+    @property
+    def slot(self) -> str:
+        """The replication slot there, empty for none."""
+        return str(self.data.get("primary_slot_name") or "")
+
+    @property
+    def recovery_parameters(self) -> dict[str, Any]:
+        """PostgreSQL's settings for whoever follows it."""
+        names = ("restore_command", "archive_cleanup_command", "recovery_min_apply_delay")
+        return {name: self.data[name] for name in names if self.data.get(name) is not None}
+
+    @property
+    def _address(self) -> tuple[str, int]:
+        return str(self.data.get("host") or ""), whole(self.data.get("port")) or 5432
 
 
 @dataclass(frozen=True)
@@ -236,6 +272,12 @@ class Cluster:
     def settings(self) -> Settings:
         return Settings.parse(self.config or {}, self.local)
 
+    @property
+    def remote(self) -> Remote | None:
+        """Whom this cluster follows, None for one of its own."""
+        remote = followed((self.config or {}).get("standby_cluster"))
+        return Remote(data=remote) if remote else None
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -305,6 +347,7 @@ class Instance:
     replay_paused: bool = False
     receiver_status: str | None = None
     upstream: str | None = None
+    upstream_slot: str = ""
     started_at: str | None = None
     server_version: int | None = None
     replication: tuple[Mapping[str, Any], ...] = ()

@@ -7,8 +7,9 @@ import json
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pgherd.model import Remote
 from pgherd.programs import SENSITIVE_PARAMETERS
 from pgherd.schema import MANAGED_PARAMETERS
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgherd.config import Config, PostgresConfig
-    from pgherd.model import Control
+    from pgherd.model import Control, Member
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,18 @@ def tls_settings(postgres: PostgresConfig) -> dict[str, str | None]:
     return {"sslmode": "verify-full", "sslrootcert": postgres.tls.ca}
 
 
+class Upstream(NamedTuple):
+    """Whom a standby streams from: host, port, and its replication slot there, empty for none."""
+
+    host: str
+    port: int
+    slot: str = ""
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
 class Files:
     """Writes one instance's files."""
 
@@ -123,8 +136,18 @@ class Files:
         """Use another configuration from now on."""
         self._config = config
 
+    def upstream(self, leader: Member) -> Upstream | None:
+        """Return how to stream from *leader*, None when it has not published its address."""
+        if not leader.host:
+            return None
+        slot = leader.slot if isinstance(leader, Remote) else slot_name(self._config.name)
+        return Upstream(leader.host, leader.port, slot)
+
     def upstream_conninfo(self, host: str, port: int, user: str, database: str = "") -> str:
-        """Return how this member connects to another member's PostgreSQL."""
+        """Return how this member connects to another PostgreSQL.
+
+        :param host: several, separated by commas: the one among them that takes writes.
+        """
         timing = self._config.timing
         return conninfo(
             {
@@ -133,6 +156,7 @@ class Files:
                 "host": host,
                 "port": port,
                 "dbname": database,
+                "target_session_attrs": "read-write" if "," in host else "",
                 "application_name": self._config.name,
                 # libpq's floor is 2 s.
                 "connect_timeout": max(2, int(timing.lease_ttl)),
@@ -176,14 +200,14 @@ class Files:
     def write_server_config(
         self,
         dynamic: Mapping[str, Any],
-        upstream: tuple[str, int] | None,
+        upstream: Upstream | None,
         control: Control | None,
         sync_names: str = "",
     ) -> bool:
         """Write postgresql.conf, pg_hba.conf and pg_ident.conf; tell whether anything changed.
 
         :param dynamic: `postgresql.parameters` of the cluster's dynamic configuration.
-        :param upstream: host and port to stream from, None for nobody.
+        :param upstream: whom to stream from, None for nobody.
         :param control: given for a standby, whose limits may not be below its primary's (R-list of
             hot-standby-sensitive settings, PostgreSQL documentation 26.4).
         :param sync_names: whose acknowledgement commits wait for.
@@ -196,8 +220,8 @@ class Files:
         settings = self.parameters(dynamic, control)
         if upstream is not None:
             user = postgres.replication.username
-            settings["primary_conninfo"] = self.upstream_conninfo(*upstream, user)
-            settings["primary_slot_name"] = slot_name(self._config.name)
+            settings["primary_conninfo"] = self.upstream_conninfo(*upstream[:2], user)
+            settings["primary_slot_name"] = upstream.slot
         settings["recovery_target_timeline"] = "latest"
         settings["synchronous_standby_names"] = sync_names
         lines = [f"{name} = {quote(value)}\n" for name, value in settings.items()]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pgherd.model import Control
+    from pgherd.pgfiles import Upstream
 
 # One round trip a loop. Positions are bytes. What was replayed was received, though the receiver
 # counts from the start of a segment when it has just connected. A standby's timeline is the newest
@@ -46,6 +47,7 @@ SELECT r.in_recovery,
        CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() ELSE false END AS replay_paused,
        w.status AS receiver_status,
        current_setting('primary_conninfo') AS conninfo,
+       current_setting('primary_slot_name') AS upstream_slot,
        pg_postmaster_start_time()::text AS started_at,
        current_setting('server_version_num')::int AS server_version,
        (SELECT json_agg(json_build_object(
@@ -77,7 +79,8 @@ PENDING_RESTART: Final = (
 # Asked of another member: its timeline, if it is a primary.
 PRIMARY_TIMELINE: Final = (
     "SELECT pg_is_in_recovery() AS recovering, CASE WHEN NOT pg_is_in_recovery() THEN "
-    "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS tli"
+    "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS tli, "
+    "(SELECT timeline_id FROM pg_control_checkpoint()) AS checkpointed"
 )
 
 # A file of the data directory, null when there is none; pg_rewind's account may do so too.
@@ -191,6 +194,7 @@ def instance_from_row(
         "replayed_at",
         "replay_paused",
         "receiver_status",
+        "upstream_slot",
         "started_at",
         "server_version",
         "sync_names",
@@ -208,7 +212,7 @@ def instance_from_row(
 
 
 def silent_instance(
-    control: Control | None, in_recovery: bool | None, upstream: str | None
+    control: Control | None, in_recovery: bool | None, upstream: Upstream | None
 ) -> Instance:
     """Build an instance that does not answer: starting, stuck, or too busy."""
     return Instance(
@@ -217,7 +221,8 @@ def silent_instance(
         control=control,
         system_id=control.system_id if control else None,
         in_recovery=in_recovery,
-        upstream=upstream,
+        upstream=upstream.address if upstream else None,
+        upstream_slot=upstream.slot if upstream else "",
     )
 
 

@@ -13,8 +13,8 @@ from pgherd.datadir import put_in_place, set_aside, staging
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.guard_instance import DoomedInstance
 from pgherd.history import Branch, parse_history, skip_timelines
-from pgherd.model import Control, Instance, Member
-from pgherd.pgfiles import Files, conninfo, slot_name
+from pgherd.model import Control, Instance, Member, Remote
+from pgherd.pgfiles import Files, Upstream, conninfo, slot_name
 from pgherd.pglog import last_words
 from pgherd.pgquery import (
     OBSERVE,
@@ -65,7 +65,7 @@ class Postgres:
         self._cage = cage
         self._postmaster: Postmaster | None = None
         self._ended: Postmaster | None = None
-        self._upstream: tuple[str, int] | None = None
+        self._upstream: Upstream | None = None
         self._sync_names: str | None = None
         self._may_wait = False
         self._senders = Walsenders(on_death)
@@ -117,9 +117,8 @@ class Postgres:
             [row] = await self._connection.query(OBSERVE)
         except PostgresError as error:
             log.debug("PostgreSQL does not answer: %s", error)
-            upstream = f"{self._upstream[0]}:{self._upstream[1]}" if self._upstream else None
             in_recovery = True if self._is_meant_as_standby else None
-            return silent_instance(self._control, in_recovery, upstream)
+            return silent_instance(self._control, in_recovery, self._upstream)
         if self._pending_looks > 0:
             self._pending_looks -= 1
             await self.refresh_pending_restart()
@@ -162,13 +161,16 @@ class Postgres:
         """Ask *leader* itself for its timeline and that timeline's history.
 
         :param within: seconds for each of two answers.
-        :raises PostgresError: it does not answer, or is no primary.
+        :raises PostgresError: it does not answer, or is no primary; or, being of another cluster,
+            it has just been promoted, so that its control file names the timeline before.
         """
         connection = Connection(self.remote_conninfo(leader), within)
         try:
             [row] = await connection.query(PRIMARY_TIMELINE)
             if row["recovering"]:
                 raise NotAnsweringError(f"{leader.name} is not a primary yet")
+            if isinstance(leader, Remote) and row["tli"] != row["checkpointed"]:
+                raise NotAnsweringError(f"{leader.name} has not written its first checkpoint yet")
             name = f"pg_wal/{row['tli']:08X}.history"
             [content] = await connection.query(READ_TEXT, [name])
         finally:
@@ -251,7 +253,7 @@ class Postgres:
         self._is_adopted = True
         if instance.upstream and self._upstream is None:
             host, _, port = instance.upstream.rpartition(":")
-            self._upstream = (host, int(port))
+            self._upstream = Upstream(host, int(port), instance.upstream_slot)
         if instance.is_primary and self._sync_names is None:
             self._sync_names = instance.sync_names
 
@@ -275,7 +277,7 @@ class Postgres:
         :raises PostgresError: it could not be started.
         """
         self._is_adopted = True
-        self._upstream = (leader.host, leader.port) if leader and leader.host else None
+        self._upstream = self.files.upstream(leader) if leader else None
         self._sync_names = None
         (self.data_dir / "standby.signal").touch(0o600)
         await self._start(await self._read_control())
@@ -397,7 +399,7 @@ class Postgres:
 
     async def follow(self, leader: Member) -> None:
         """Point the running standby at *leader*; its receiver reconnects by itself."""
-        self._upstream = (leader.host, leader.port)
+        self._upstream = self.files.upstream(leader)
         self._write_files(self._control)
         await self.reload()
 

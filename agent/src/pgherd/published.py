@@ -41,20 +41,22 @@ def state(instance: Instance, operation: str | None) -> str:
         return "creating replica"
     if operation in ("restart", "restart primary") and not instance.is_running:
         return "restarting"
-    if operation == "stop":
+    if operation in ("stop", "demote"):
         return "stopping"
     if instance.process is Process.STOPPED and instance.control is not None:
         return "stopped" if instance.control.was_stopped_cleanly else "crashed"
     return instance.process.value
 
 
-def role(instance: Instance, *, holds_key: bool) -> str:
+def role(view: View, instance: Instance) -> str:
     """Return Patroni's word for the part the instance plays."""
     if instance.is_primary:
         return "primary"
     if not instance.has_data:
         return "uninitialized"
-    return "promoted" if holds_key and instance.is_standby else "replica"
+    if not (view.holds_key and instance.is_standby):
+        return "replica"
+    return "standby_leader" if view.remote is not None else "promoted"
 
 
 def replication_state(instance: Instance) -> str | None:
@@ -71,7 +73,7 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         "conn_url": config.conn_url,
         "api_url": config.api_url,
         "state": state(instance, view.activity),
-        "role": role(instance, holds_key=view.holds_key),
+        "role": role(view, instance),
         "version": PATRONI_VERSION,
     }
     tags = config.tags.published()
@@ -129,7 +131,7 @@ def patroni_body(
     """
     body: dict[str, Any] = {
         "state": state(instance, view.activity),
-        "role": role(instance, holds_key=view.holds_key),
+        "role": role(view, instance),
     }
     if instance.is_running:
         body |= {
@@ -194,7 +196,8 @@ def _synchronous(view: View) -> dict[str, Any]:
 
 def standby_role(cluster: Cluster, name: str) -> str:
     """Return what *name* is in `GET /cluster` when it does not lead."""
-    if cluster.sync is None or name not in cluster.sync.electing.voters:
+    voters = cluster.sync.electing.voters if cluster.sync is not None else ()
+    if name not in voters or cluster.remote is not None:
         return "replica"
     quorum = cluster.settings.synchronous_mode == "quorum"
     return "quorum_standby" if quorum else "sync_standby"
@@ -236,10 +239,12 @@ def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
 def _member_row(cluster: Cluster, member: Member) -> dict[str, Any]:
     leads = cluster.leader is not None and cluster.leader.name == member.name
     replication = member.data.get("replication_state")
+    leading = "standby_leader" if cluster.remote is not None else "leader"
+    role = leading if leads else standby_role(cluster, member.name)
     row: dict[str, Any] = {
         "name": member.name,
-        "role": "leader" if leads else standby_role(cluster, member.name),
-        "state": replication if replication and not leads else member.state,
+        "role": role,
+        "state": replication if replication and role != "leader" else member.state,
         "api_url": member.api_url,
         "host": member.host,
         "port": member.port,

@@ -35,9 +35,16 @@ async def is_diverged(
     return await diverged(postgres, past, leader, within) is not None
 
 
-async def rejoin(postgres: Postgres, leader: Member, use_rewind: bool, stop_within: float) -> None:
-    """Stop the instance if it runs, put it onto *leader*'s history, start it as its standby.
+async def rejoin(
+    postgres: Postgres,
+    leader: Member,
+    upstream: Member | None,
+    use_rewind: bool,
+    stop_within: float,
+) -> None:
+    """Stop the instance if it runs, put it onto *leader*'s history, start it as a standby.
 
+    :param upstream: whom it streams from then.
     :param stop_within: seconds that stopping in fast mode may take.
     :raises PostgresError: the leader went away, or neither rewind nor a new copy succeeded.
     """
@@ -52,7 +59,7 @@ async def rejoin(postgres: Postgres, leader: Member, use_rewind: bool, stop_with
         found = await diverged(postgres, past, leader, HISTORY_SECONDS)
     if found is not None:
         await _undo(postgres, leader, found, past, use_rewind)
-    await postgres.start_standby(leader)
+    await postgres.start_standby(upstream)
 
 
 async def _undo(

@@ -84,14 +84,21 @@ def _is_protocol(value: Any) -> str | None:
 def _is_tags(value: Any) -> str | None:
     if not isinstance(value, Mapping):
         return _is_mapping(value)
-    flags = ("nofailover", "noloadbalance", "clonefrom", "nosync")
+    flags = ("nofailover", "noloadbalance", "clonefrom", "nosync", "nostream")
     numbers = (value.get(name, 1) for name in ("failover_priority", "sync_priority"))
     are_numbers = all(isinstance(each, int) and not isinstance(each, bool) for each in numbers)
-    if are_numbers and all(isinstance(value.get(name, False), bool) for name in flags):
+    names_nobody = value.get("replicatefrom") is None
+    names_one = names_nobody or _is_name(value["replicatefrom"]) is None
+    if (
+        are_numbers
+        and names_one
+        and all(isinstance(value.get(name, False), bool) for name in flags)
+    ):
         return None
     return (
-        "must be a mapping with true or false for nofailover, noloadbalance, clonefrom and nosync, "
-        "and whole numbers for failover_priority and sync_priority"
+        "must be a mapping with true or false for nofailover, noloadbalance, clonefrom, nosync and "
+        "nostream, whole numbers for failover_priority and sync_priority, and the name of a member "
+        "for replicatefrom"
     )
 
 

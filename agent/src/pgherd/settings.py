@@ -23,7 +23,11 @@ def whole(value: Any) -> int | None:
 
 @dataclass(frozen=True)
 class Tags:
-    """What an operator says about one member (Patroni's tags)."""
+    """What an operator says about one member (Patroni's tags).
+
+    :param nostream: it gets its WAL from the archive only.
+    :param replicatefrom: the member it streams from while that one is of use, empty for the leader.
+    """
 
     nofailover: bool = False
     failover_priority: int = 1
@@ -31,6 +35,8 @@ class Tags:
     clonefrom: bool = False
     nosync: bool = False
     sync_priority: int = 1
+    nostream: bool = False
+    replicatefrom: str = ""
     other: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -40,7 +46,7 @@ class Tags:
         A priority that is no number counts as not given.
         """
         known = {"nofailover", "failover_priority", "noloadbalance", "clonefrom"}
-        known |= {"nosync", "sync_priority"}
+        known |= {"nosync", "sync_priority", "nostream", "replicatefrom"}
         priority = whole(raw.get("failover_priority"))
         priority = 1 if priority is None else priority
         sync_priority = whole(raw.get("sync_priority"))
@@ -52,6 +58,8 @@ class Tags:
             clonefrom=bool(raw.get("clonefrom", False)),
             nosync=bool(raw.get("nosync", sync_priority <= 0)),
             sync_priority=sync_priority,
+            nostream=bool(raw.get("nostream", False)),
+            replicatefrom=str(raw.get("replicatefrom") or ""),
             other={key: value for key, value in raw.items() if key not in known},
         )
 
@@ -62,6 +70,7 @@ class Tags:
             "noloadbalance": self.noloadbalance,
             "clonefrom": self.clonefrom,
             "nosync": self.nosync,
+            "nostream": self.nostream,
         }
         tags: dict[str, Any] = dict(self.other)
         tags.update({name: True for name, is_set in flags.items() if is_set})
@@ -69,6 +78,8 @@ class Tags:
             tags["failover_priority"] = self.failover_priority
         if self.sync_priority != 1:
             tags["sync_priority"] = self.sync_priority
+        if self.replicatefrom:
+            tags["replicatefrom"] = self.replicatefrom
         return tags
 
 
@@ -89,6 +100,7 @@ class Settings:
     synchronous_node_count: int = 1
     maximum_lag_on_syncnode: int = -1
     failsafe_mode: bool = False
+    standby_cluster: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -101,6 +113,7 @@ class Settings:
         postgresql = postgresql if isinstance(postgresql, Mapping) else {}
         postgresql = {**postgresql, **(local or {})}
         parameters = postgresql.get("parameters")
+        remote = followed(raw.get("standby_cluster"))
         return cls(
             maximum_lag_on_failover=int(_number(raw, "maximum_lag_on_failover", 1048576, "B")),
             check_timeline=raw.get("check_timeline") is True,
@@ -110,13 +123,22 @@ class Settings:
             pause=raw.get("pause") is True,
             use_pg_rewind=postgresql.get("use_pg_rewind", True) is True,
             use_slots=postgresql.get("use_slots", True) is True,
-            synchronous_mode=_sync_mode(raw.get("synchronous_mode")),
+            # Nobody commits in a standby cluster.
+            synchronous_mode="off" if remote else _sync_mode(raw.get("synchronous_mode")),
             synchronous_mode_strict=raw.get("synchronous_mode_strict") is True,
             synchronous_node_count=max(1, int(_number(raw, "synchronous_node_count", 1))),
             maximum_lag_on_syncnode=int(_number(raw, "maximum_lag_on_syncnode", -1, "B")),
             failsafe_mode=raw.get("failsafe_mode") is True,
+            standby_cluster=remote,
             parameters=parameters if isinstance(parameters, Mapping) else {},
         )
+
+
+def followed(value: Any) -> Mapping[str, Any]:
+    """Return whom a standby cluster follows; nobody unless there is a way to get WAL (Patroni)."""
+    ways = ("host", "port", "restore_command")
+    given = isinstance(value, Mapping) and any(value.get(way) for way in ways)
+    return value if given else {}
 
 
 def _sync_mode(value: Any) -> str:

@@ -152,7 +152,9 @@ class Switchover:
         if loop.view.settings.pause and await loop.changed(_has_settled_leader, REJOIN_SECONDS):
             leader = loop.view.other_leader
             assert leader is not None
-            await rejoin(postgres, leader, loop.view.settings.use_pg_rewind, REJOIN_SECONDS)
+            upstream = loop.view.upstream
+            use_rewind = loop.view.settings.use_pg_rewind
+            await rejoin(postgres, leader, upstream, use_rewind, REJOIN_SECONDS)
 
     async def end(self, view: View, request: Handover, state: str, result: str) -> None:
         """Clear *request* as leader and write down how it ended."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgherd.model import LeaderKey, Process
 from pgherd.rules.sync import standbys
@@ -12,6 +12,12 @@ from pgherd.rules.sync import standbys
 if TYPE_CHECKING:
     from pgherd.model import Cluster, Instance
     from pgherd.view import View
+
+
+# A standby we are told to stream from is given up after so long without anything from it, and tried
+# again after so long, seconds.
+FRUITLESS_SECONDS: Final = 3.0
+TRY_AGAIN_SECONDS: Final = 30.0
 
 
 @dataclass
@@ -44,6 +50,24 @@ class Tracker:
         self._alone_since: float | None = None
         self._setting = _Setting(None, None, "")
         self._behind: dict[str, tuple[int, float]] = {}
+        self._waiting_since: float | None = None
+        self._fruitless: tuple[str, float] | None = None
+
+    def fruitless(self, now: float) -> str | None:
+        """Return the standby that we had nothing from lately although we were to stream from it."""
+        known = self._fruitless
+        return known[0] if known is not None and now < known[1] else None
+
+    def _note_fruitless(self, view: View) -> None:
+        upstream, instance = view.upstream, view.instance
+        is_relay = upstream is not None and upstream.name == view.tags.replicatefrom
+        points = upstream is not None and instance.upstream == upstream.address
+        if not (is_relay and points and instance.is_standby) or instance.is_streaming:
+            self._waiting_since = None
+            return
+        since = self._waiting_since = self._waiting_since or view.now
+        if upstream is not None and view.now - since > FRUITLESS_SECONDS:
+            self._fruitless = (upstream.name, view.now + TRY_AGAIN_SECONDS)
 
     def look(
         self, cluster: Cluster | None, instance: Instance, now: float, *, answers: bool, busy: bool
@@ -78,6 +102,7 @@ class Tracker:
             settled=self._is_settled(view.instance),
         )
         self._remember_leader(view)
+        self._note_fruitless(view)
         alone = is_primary and not standbys(view)
         since = self._alone_since
         self._alone_since = (view.now if since is None else since) if alone else None
@@ -85,7 +110,10 @@ class Tracker:
 
     def _remember_leader(self, view: View) -> None:
         """Keep who led before us; after a restart of the agent etcd knows it."""
-        if view.leader is not None and view.leader.name != view.me:
+        if view.remote is not None:
+            # Whoever led here was no primary: nobody to be fenced.
+            self.former_leader = None
+        elif view.leader is not None and view.leader.name != view.me:
             self.former_leader = view.leader
         elif self.former_leader is None and view.sync is not None and view.sync.leader != view.me:
             self.former_leader = LeaderKey(view.sync.leader, 0, view.sync.revision)

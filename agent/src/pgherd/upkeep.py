@@ -68,9 +68,10 @@ class Upkeep:
         values: dict[str, Any] = {}
         farewell = ("released", "heir")
         status = {key: value for key, value in cluster.status.items() if key not in farewell}
-        moved = instance.location != cluster.optime or status != cluster.status
-        if instance.location is not None and moved:
-            values["status"] = {**status, "optime": instance.location}
+        # The leader of a standby cluster tells what it has received.
+        position = instance.location if instance.is_primary else instance.position
+        if position and (position != cluster.optime or status != cluster.status):
+            values["status"] = {**status, "optime": position}
         if cluster.config_lost or not cluster.config:
             log.warning("the dynamic configuration is missing in etcd: writing it again")
             values["config"] = dict(cluster.config or self._config.bootstrap_config)
@@ -97,7 +98,7 @@ class Upkeep:
         rows: list[list[Any]] = []
         for branch in branches:
             fresh = [branch.timeline, branch.end, branch.reason]
-            if branch is branches[-1]:
+            if branch is branches[-1] and instance.is_primary:
                 fresh += [datetime.now(UTC).isoformat(), self._config.name]
             rows.append(known.get(branch.timeline, fresh))
         return rows or None

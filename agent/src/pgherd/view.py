@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgherd.model import Cluster, Instance, LeaderKey, Lease, Member, SyncKey
+from pgherd.model import Cluster, Instance, LeaderKey, Lease, Member, Remote, SyncKey
+from pgherd.relays import relay
 from pgherd.settings import Settings, Tags
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class View:
     :param scheduled_restart: one that is asked for later.
     :param reinitialize: a new copy in the place of our data that an operator asks for.
     :param config_problems: what in the dynamic configuration is not heeded, and why.
+    :param fruitless: the standby that we should stream from and have not got anything from lately.
     """
 
     now: float
@@ -122,6 +124,7 @@ class View:
     scheduled_restart: ScheduledRestart | None = None
     reinitialize: Reinitialize | None = None
     config_problems: tuple[str, ...] = ()
+    fruitless: str | None = None
 
     @property
     def settings(self) -> Settings:
@@ -147,7 +150,36 @@ class View:
 
     @property
     def sync(self) -> SyncKey | None:
-        return self.cluster.sync if self.cluster else None
+        """`/sync`; in a standby cluster nothing can be lost that the other cluster has not."""
+        return self.cluster.sync if self.cluster and self.remote is None else None
+
+    @property
+    def remote(self) -> Remote | None:
+        """The primary of the other cluster, if ours is a standby cluster."""
+        return self.cluster.remote if self.cluster else None
+
+    @property
+    def origin(self) -> Member | None:
+        """Whose WAL is the right one: the leader's, in a standby cluster the remote primary's.
+
+        None while nobody leads, and for whoever leads a cluster of its own.
+        """
+        led = self.holds_key or self.other_leader is not None
+        return self.remote if led and self.remote is not None else self.other_leader
+
+    @property
+    def upstream(self) -> Member | None:
+        """Whom this member should stream from as a standby (R41), None for nobody."""
+        leader = self.other_leader
+        if self.tags.nostream or self.cluster is None:
+            return None
+        if leader is None:
+            return self.origin
+        named = self.tags.replicatefrom
+        between = None
+        if named and named != self.fruitless:
+            between = relay(self.cluster, self.me, named, self.instance)
+        return between or leader
 
     @property
     def is_leaving_sync(self) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pgherd.config import Config
     from pgherd.history import Branch
     from pgherd.model import Control, Member
+    from pgherd.pgfiles import Upstream
 
 # How long a statement on the local instance takes, seconds.
 ANSWER: Final = 0.001
@@ -90,7 +91,7 @@ class SimFiles(Files):
     def write_server_config(
         self,
         dynamic: Mapping[str, Any],
-        upstream: tuple[str, int] | None,
+        upstream: Upstream | None,
         control: Control | None,
         sync_names: str = "",
     ) -> bool:
@@ -187,7 +188,7 @@ class SimPostgres(Postgres):
             control=self._control,
             system_id=data.system_id,
             in_recovery=True if self._is_meant_as_standby else None,
-            upstream=f"{self._upstream[0]}:{self._upstream[1]}" if self._upstream else None,
+            upstream=self._upstream.address if self._upstream else None,
         )
 
     def _watch_senders(self, instance: Instance) -> None:

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from pgherd.actions import Demote, Lead, ReleaseKey, TakeKey
+from pgherd.actions import Demote, Lead, ReleaseKey, Retire, TakeKey
 from pgherd.rules import handover, sync
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import others_can_lead, was_succeeded
@@ -23,7 +23,18 @@ def _is_unfit(view: View) -> bool:
     return view.instance.is_primary and view.holds_key and unfit and others_can_lead(view)
 
 
+def _is_primary_of_standbys(view: View) -> bool:
+    foreign = view.remote is not None and view.store_answers and not view.settings.pause
+    return view.instance.is_primary and foreign
+
+
 RULES: Final = (
+    Rule(
+        "demote_cluster",
+        _is_primary_of_standbys,
+        lambda view: (Retire(),),
+        "this is a standby cluster now: its primary stops, all its WAL sent, and follows the other",
+    ),
     Rule(
         "hand_over_unfit",
         _is_unfit,

@@ -9,7 +9,7 @@ from pgherd.actions import (
     StartPrimary,
     StartStandby,
 )
-from pgherd.model import Process
+from pgherd.model import Member, Process
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import leading_names, others_can_lead
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
@@ -26,6 +26,9 @@ def _is_stopped(view: View) -> bool:
 
 
 def _was_primary(view: View) -> bool:
+    """Tell whether it may go on as the primary it was: a standby cluster has none."""
+    if view.remote is not None:
+        return False
     return view.instance.control is not None and view.instance.control.was_primary
 
 
@@ -40,6 +43,16 @@ def _can_restart_as_primary(view: View) -> bool:
 
 def _can_hand_over(view: View) -> bool:
     return _is_stopped(view) and view.holds_key and _was_primary(view) and others_can_lead(view)
+
+
+def _known_upstream(view: View) -> Member | None:
+    """Return whom a standby of a standby cluster has WAL of already, and may need more to come up.
+
+    A former primary comes up by itself, and its WAL has to be compared first.
+    """
+    control = view.instance.control
+    was_standby = control is not None and not control.was_primary
+    return view.upstream if view.remote is not None and was_standby else None
 
 
 def _is_starting(view: View) -> bool:
@@ -64,7 +77,7 @@ def _was_left_waiting(view: View) -> bool:
     and rejoins, for what it has can only be compared with the leader's while it does not run.
     """
     since, leader = view.starting_since, view.other_leader
-    if since is None or leader is None or not view.store_answers:
+    if since is None or leader is None or not view.store_answers or view.upstream is None:
         return False
     lonely = _is_starting(view) and view.instance.in_recovery is True
     waited = view.now - since > LONELY_START_SECONDS
@@ -109,6 +122,7 @@ RULES: Final = (
         lambda view: (
             _is_stopped(view)
             and view.store_answers
+            and view.remote is None
             and view.other_leader is not None
             and view.other_leader.is_settled_primary
         ),
@@ -118,8 +132,8 @@ RULES: Final = (
     Rule(
         "start_standby",
         _is_stopped,
-        lambda view: (StartStandby(),),
-        "nobody to follow yet: come up read-only and take part in the election",
+        lambda view: (StartStandby(_known_upstream(view)),),
+        "nobody is known to be safe to follow: come up read-only, then compare or elect",
     ),
     Rule(
         "start_takes_too_long",

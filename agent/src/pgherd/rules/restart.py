@@ -81,7 +81,7 @@ def _restarts_primary(view: View) -> bool:
 
 
 def _restarts_standby(view: View) -> bool:
-    if view.restart is None or view.holds_key:
+    if view.restart is None or (view.holds_key and view.remote is None):
         return False
     if view.settings.pause and view.instance.process is Process.STOPPED:
         return view.instance.has_data and not _was_primary(view)
@@ -110,6 +110,8 @@ def _clear(view: View) -> tuple[Action, ...]:
 
 
 def _upstream(view: View) -> Member | None:
+    if view.origin is not None:
+        return view.upstream
     if view.instance.upstream is None:
         return view.other_leader
     return Member("upstream", {"conn_url": f"postgres://{view.instance.upstream}/postgres"})

@@ -4,33 +4,65 @@
 from dataclasses import replace
 from typing import Final
 
-from pgherd.actions import Action, KeepSlots, Promote, ReleaseKey, WriteSync
-from pgherd.rules.rule import Rule, nothing
+from pgherd.actions import (
+    Action,
+    KeepSlots,
+    Lead,
+    Promote,
+    ReleaseKey,
+    StopReceiving,
+    WriteSync,
+)
+from pgherd.model import SyncKey
+from pgherd.rules.rule import Rule
 from pgherd.rules.successors import free_timeline, leading_names, was_succeeded
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
 from pgherd.view import View
 
 
-def _has_other_leader(view: View) -> bool:
-    return view.instance.is_standby and view.other_leader is not None
+def _follows(view: View) -> bool:
+    return view.instance.is_standby and view.origin is not None
+
+
+def _leads_standbys(view: View) -> bool:
+    """Tell whether this is the leader of a standby cluster."""
+    return _follows(view) and view.holds_key and view.remote is not None
 
 
 def _is_diverged(view: View) -> bool:
     # pg_rewind reads the source's control file, which names the new timeline only after the first
     # checkpoint that follows the promotion (R26).
-    leader = view.other_leader
-    return (
-        _has_other_leader(view)
-        and view.diverged is True
-        and leader is not None
-        and leader.is_settled_primary
-    )
+    origin = view.origin
+    ready = origin is not None and origin.is_settled_primary
+    return _follows(view) and view.diverged is True and ready
+
+
+def _streams_against_tag(view: View) -> bool:
+    return view.tags.nostream and _follows(view) and view.instance.receives
+
+
+def _leading(view: View) -> tuple[Action, ...]:
+    """Ask for a leader's upkeep, of the leader of a standby cluster."""
+    if not _leads_standbys(view) or view.cluster is None:
+        return ()
+    return (WriteSync(None), Lead()) if view.cluster.sync_revision else (Lead(),)
+
+
+def _may_promote(view: View) -> bool:
+    leads = view.instance.is_standby and view.holds_key and view.store_answers
+    return leads and view.remote is None
+
+
+def _begins_sync(view: View) -> bool:
+    wanted = view.settings.synchronous_mode != "off"
+    return _may_promote(view) and wanted and view.sync is None
 
 
 def _lacks_number(view: View) -> bool:
     sync = view.sync
-    leads = view.instance.is_standby and view.holds_key and view.store_answers
-    return leads and sync is not None and sync.timeline <= (view.instance.timeline or 0)
+    return (
+        _may_promote(view) and sync is not None and sync.timeline <= (view.instance.timeline or 0)
+    )
 
 
 def _reserve(view: View) -> tuple[Action, ...]:
@@ -46,6 +78,12 @@ RULES: Final = (
         "the key came to us without an election: somebody else may have commits we lack",
     ),
     Rule(
+        "begin_sync",
+        _begins_sync,
+        lambda view: (WriteSync(SyncKey(view.me, timeline=free_timeline(view))),),
+        "commits shall be synchronous and nothing says who has them: this leader alone, at first",
+    ),
+    Rule(
         "reserve_timeline",
         _lacks_number,
         _reserve,
@@ -53,7 +91,7 @@ RULES: Final = (
     ),
     Rule(
         "promote",
-        lambda view: view.instance.is_standby and view.holds_key and view.store_answers,
+        _may_promote,
         lambda view: (Promote(leading_names(view), view.sync.timeline if view.sync else 0),),
         "the key is ours: become the primary",
     ),
@@ -65,25 +103,37 @@ RULES: Final = (
     ),
     Rule(
         "rejoin_stuck",
-        lambda view: _has_other_leader(view) and view.stuck and view.diverged is False,
+        lambda view: _follows(view) and view.stuck and view.diverged is False,
         rejoin,
         "this standby keeps to a timeline that came to nothing: started anew it looks afresh",
     ),
     Rule(
+        "stop_streaming",
+        _streams_against_tag,
+        lambda view: (StopReceiving(),),
+        "the tag nostream: this member gets its WAL from the archive only",
+    ),
+    Rule(
         "compare_first",
-        lambda view: _has_other_leader(view) and points_elsewhere(view) and view.diverged is None,
-        nothing,
+        lambda view: _follows(view) and points_elsewhere(view) and view.diverged is None,
+        _leading,
         "whether our WAL is the leader's has to be known before we stream from it",
     ),
     Rule(
         "follow",
-        lambda view: _has_other_leader(view) and points_elsewhere(view),
-        follow,
-        "the leader has changed: stream from it",
+        lambda view: _follows(view) and points_elsewhere(view),
+        lambda view: (*follow(view), *_leading(view)),
+        "whom to stream from has changed",
+    ),
+    Rule(
+        "lead_standbys",
+        _leads_standbys,
+        _leading,
+        "steady state of the leader of a standby cluster",
     ),
     Rule(
         "stream",
-        _has_other_leader,
+        _follows,
         lambda view: (KeepSlots(),),
         "steady state of a standby",
     ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pgherd.actions import Action, Demote, Lead, ReleaseKey, SetSyncNames, WriteSync
 from pgherd.model import Member, SyncKey
 from pgherd.quorum import NOBODY, Acknowledging, Electing, format_names, holds, next_step
+from pgherd.relays import leaves_leader
 from pgherd.rules.rule import Rule
 
 if TYPE_CHECKING:
@@ -28,6 +29,17 @@ ASK_AFTER_PROMOTION_SECONDS: Final = 1.5
 AFTER_PROMOTION_SECONDS: Final = 3.0
 
 
+def _may_acknowledge(view: View, member: Member) -> bool:
+    """Tell whether commits may wait for *member*: not for one that is to stream from another (R30).
+
+    Where that other one is gone it streams from us, and counts.
+    """
+    tags = member.tags
+    if member.name == view.me or tags.nosync or tags.nostream or view.cluster is None:
+        return False
+    return not leaves_leader(view.cluster, member)
+
+
 def standbys(view: View) -> list[tuple[Member, Mapping[str, Any]]]:
     """Return the members that could acknowledge commits now, with their replication rows."""
     members = view.cluster.members if view.cluster else {}
@@ -35,7 +47,7 @@ def standbys(view: View) -> list[tuple[Member, Mapping[str, Any]]]:
     found = []
     for row in view.instance.replication:
         member = members.get(str(row.get("application_name")))
-        if member is None or member.name == view.me or member.tags.nosync:
+        if member is None or not _may_acknowledge(view, member):
             continue
         behind = (view.instance.location or 0) - (row.get("flush") or 0)
         streams = row.get("state") == "streaming" and member.name not in view.stalled
@@ -73,8 +85,8 @@ def _awaited(view: View) -> list[Member]:
     members = view.cluster.members if view.cluster else {}
     return [
         member
-        for name, member in members.items()
-        if name != view.me and member.state in ("running", "starting") and not member.tags.nosync
+        for member in members.values()
+        if member.state in ("running", "starting") and _may_acknowledge(view, member)
     ]
 
 

@@ -305,6 +305,7 @@ NOT_WALKED: Final = {
 }
 # What one fault does not lead to.
 NEED_MORE_FAULTS: Final = {
+    "begin_sync",
     "demote_behind_history",
     "follow_while_starting",
     "give_up_unelected_key",

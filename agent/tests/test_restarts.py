@@ -211,7 +211,7 @@ class TestAStandby:
         assert stage.calls == [
             ("ensure_slots", "pg2"),
             ("stop",),
-            ("start_standby", "upstream"),
+            ("start_standby", "pg2"),
             ("wait_until_answering",),
         ]
 

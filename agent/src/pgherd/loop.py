@@ -28,7 +28,7 @@ from pgherd.view import Peer, View
 from pgherd.wanted import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgherd.config import Config
     from pgherd.effects import Clock, Guard, Health, Peers, Systemd

@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,9 +47,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster of the lab's inventory."""
+    """The cluster of the lab's inventory.
+
+    password: the superuser's; None to read it where the playbooks leave it.
+    """
 
     settings: Settings
+    password: str | None = field(default=None, repr=False)
 
     def rest(self, host: str, path: str) -> tuple[int, str]:
         """Return status and body of GET *path* of *host*'s agent; raises OSError."""
@@ -98,9 +102,9 @@ class Cluster:
 
     def target(self, host: str) -> Target:
         """Return how its superuser reaches *host*'s PostgreSQL; raises LabError unless deployed."""
-        if not SECRET.is_file():
+        if self.password is None and not SECRET.is_file():
             raise LabError(f"{SECRET.name} is missing: deploy the cluster first (make demo).")
-        password = SECRET.read_text(encoding="utf-8").strip()
+        password = self.password or SECRET.read_text(encoding="utf-8").strip()
         return Target(self.settings.address(host), SUPERUSER, password)
 
     def targets(self) -> tuple[Target, ...]:

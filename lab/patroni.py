@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`python -m lab.patroni`: a real Patroni cluster on the lab's hosts, as its users have it.
+
+etcd, PostgreSQL and Patroni of Debian, Patroni's default timings, everything under systemd. It is
+what `playbooks/adopt_patroni.yml` takes over, and what switchovers are measured beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from lab.cluster import CLUSTER_NAME, MEMBERS, REST_PORT, Cluster
+from lab.errors import LabError
+from lab.hosts import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+UNIT: Final = "patroni.service"
+CONFIG: Final = "/etc/patroni/config.yml"
+MAJORS: Final = {"13": "17", "12": "15"}
+HEALTHY_SECONDS_MAX: Final = 120.0
+SWITCHOVER_SECONDS_MAX: Final = 60.0
+# Whatever a password may hold that a shell, YAML, libpq or a password file gives a meaning.
+PASSWORDS: Final = {
+    "superuser": "sup:er 'quoted' #1",
+    "replication": "rep\\l:icator",
+    "rewind": "re{{ wind }}",
+    "rest": "re%st",
+}
+# Arguments: the release's PostgreSQL. The packages' own clusters and services are not wanted.
+INSTALL: Final = """
+set -e
+mkdir -p /etc/postgresql-common/createcluster.d
+echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/lab.conf
+printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq install --yes --no-install-recommends \
+    "postgresql-$1" etcd-server etcd-client patroni python3-etcd python3-psycopg > /dev/null
+rm /usr/sbin/policy-rc.d
+"""
+# Arguments: unit, /etc/default/etcd, the path of Patroni's configuration, that configuration.
+RUN_ETCD: Final = """
+set -e
+printf %s "$1" > /etc/default/etcd
+systemctl enable --quiet etcd && systemctl restart etcd
+"""
+RUN_PATRONI: Final = f"""
+set -e
+printf %s "$1" > {CONFIG} && chown root:postgres {CONFIG} && chmod 640 {CONFIG}
+systemctl enable --quiet {UNIT} && systemctl restart {UNIT}
+"""
+
+
+@dataclass(frozen=True)
+class Patroni:
+    """Patroni on the lab's members.
+
+    Every method raises LabError when a host or Patroni does not do its part.
+    """
+
+    lab: Lab
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster as a client sees it; the same for Patroni and for pgherd."""
+        return Cluster(self.lab.settings, password=PASSWORDS["superuser"])
+
+    def deploy(self, dynamic: Mapping[str, Any] | None = None) -> str:
+        """Install and start everything, on the first member first; return who leads.
+
+        dynamic: laid over the dynamic configuration with which the cluster begins.
+        """
+        major = MAJORS[self.lab.settings.release]
+        self._everywhere("installed", lambda host: self._script(host, INSTALL, major))
+        self._everywhere("etcd runs", lambda host: self._script(host, RUN_ETCD, self._etcd(host)))
+        for host in MEMBERS:
+            text = yaml.safe_dump(self.configuration(host, dynamic or {}), sort_keys=False)
+            self._script(host, RUN_PATRONI, text)
+            self.lab.progress.line(host, "Patroni runs")
+        return self.cluster.await_healthy(HEALTHY_SECONDS_MAX)
+
+    def configuration(self, host: str, dynamic: Mapping[str, Any]) -> dict[str, Any]:
+        """Return *host*'s configuration file as a mapping."""
+        settings = self.lab.settings
+        address, major = settings.address(host), MAJORS[settings.release]
+        return {
+            "scope": CLUSTER_NAME,
+            "namespace": "/service/",
+            "name": host,
+            "restapi": {
+                "listen": f"{address}:{REST_PORT}",
+                "connect_address": f"{address}:{REST_PORT}",
+                "authentication": {"username": "patroni", "password": PASSWORDS["rest"]},
+            },
+            "etcd3": {"hosts": [f"{settings.address(member)}:2379" for member in MEMBERS]},
+            "bootstrap": {
+                "dcs": {
+                    "ttl": 30,
+                    "loop_wait": 10,
+                    "retry_timeout": 10,
+                    "maximum_lag_on_failover": 1048576,
+                    "slots": {"kept_by_hand": {"type": "physical"}},
+                    "postgresql": {
+                        "use_pg_rewind": True,
+                        "use_slots": True,
+                        "parameters": {"max_connections": 150, "work_mem": "6MB"},
+                    },
+                    **dynamic,
+                },
+                "initdb": [{"encoding": "UTF8"}, "data-checksums"],
+            },
+            "postgresql": {
+                "listen": f"*:{5432}",
+                "connect_address": f"{address}:5432",
+                "data_dir": f"/var/lib/postgresql/{major}/main",
+                "bin_dir": f"/usr/lib/postgresql/{major}/bin",
+                "pgpass": f"/var/lib/postgresql/{major}-main.pgpass",
+                "authentication": {
+                    "superuser": {"username": "postgres", "password": PASSWORDS["superuser"]},
+                    "replication": {
+                        "username": "standby",
+                        "password": PASSWORDS["replication"],
+                    },
+                    "rewind": {"username": "rewinder", "password": PASSWORDS["rewind"]},
+                },
+                "parameters": {
+                    "unix_socket_directories": "/var/run/postgresql",
+                    "log_min_duration_statement": "2s",
+                    "shared_preload_libraries": "pg_stat_statements",
+                },
+                "pg_hba": [
+                    "local all all peer",
+                    "host all all 127.0.0.1/32 scram-sha-256",
+                    f"host replication standby {settings.subnet} scram-sha-256",
+                    f"host all all {settings.subnet} scram-sha-256",
+                    "hostnossl all nobody 192.0.2.0/24 reject",
+                ],
+            },
+            "tags": {"zone": f"rack-{host}"},
+        }
+
+    def switchover(self, leader: str, candidate: str) -> str:
+        """Have *candidate* take over from *leader* by the REST API; return the API's answer."""
+        url = f"http://{self.lab.settings.address(leader)}:{REST_PORT}/switchover"
+        body = json.dumps({"leader": leader, "candidate": candidate}).encode()
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        passwords.add_password(None, url, "patroni", PASSWORDS["rest"])
+        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        try:
+            with opener.open(request, timeout=SWITCHOVER_SECONDS_MAX) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read().decode()
+                raise LabError(f"{leader}: switchover: {error.code} {text}") from error
+        except OSError as error:
+            raise LabError(f"{leader}: switchover: {error}") from error
+
+    def _etcd(self, host: str) -> str:
+        """Return *host*'s /etc/default/etcd."""
+        addresses = {member: self.lab.settings.address(member) for member in MEMBERS}
+        own = f"http://{addresses[host]}"
+        members = ",".join(f"{name}=http://{address}:2380" for name, address in addresses.items())
+        words = {
+            "NAME": host,
+            "DATA_DIR": "/var/lib/etcd/default",
+            "LISTEN_CLIENT_URLS": f"{own}:2379,http://127.0.0.1:2379",
+            "ADVERTISE_CLIENT_URLS": f"{own}:2379",
+            "LISTEN_PEER_URLS": f"{own}:2380",
+            "INITIAL_ADVERTISE_PEER_URLS": f"{own}:2380",
+            "INITIAL_CLUSTER": members,
+            "INITIAL_CLUSTER_TOKEN": CLUSTER_NAME,
+        }
+        return "".join(f'ETCD_{name}="{value}"\n' for name, value in words.items())
+
+    def _everywhere(self, done: str, work: Any) -> None:
+        began = time.monotonic()
+        with ThreadPoolExecutor(len(MEMBERS)) as pool:
+            list(pool.map(work, MEMBERS))
+        self.lab.progress.line("patroni", f"{done} ({time.monotonic() - began:.0f} s)")
+
+    def _script(self, host: str, script: str, *arguments: str) -> None:
+        self.lab.exec(host, ["sh", "-c", script, "sh", *arguments])
+
+
+def main() -> int:
+    """Make the lab's hosts and a Patroni cluster on them; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lab.patroni", description=__doc__)
+    parser.add_argument("--mode", default="off", help="synchronous_mode: off (default), on, quorum")
+    mode = parser.parse_args().mode
+    try:
+        lab = Lab()
+        lab.up()
+        words: dict[str, object] = {"off": False, "on": True}
+        leader = Patroni(lab).deploy({"synchronous_mode": words.get(mode, mode)})
+    except LabError as error:
+        sys.stderr.write(f"patroni: {error}\n")
+        return 2
+    lab.progress.line("patroni", f"{leader} leads")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -189,7 +189,7 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
     try:
         leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
         writers.stop()
-        outside = _acks(lab, probe)
+        outside = probe_acks(lab, probe)
         with Wire(cluster.target(leader), 30) as wire:
             there, present = writers.present(wire), probe.present(wire)
         cost = account(fault.name, writers.acknowledged(), outside, there, present)
@@ -199,7 +199,8 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
     return replace(cost, before=primary, after=leader, failure=failure or cost.failure)
 
 
-def _acks(lab: Lab, probe: Probe) -> list[Ack]:
+def probe_acks(lab: Lab, probe: Probe) -> list[Ack]:
+    """Return what *probe* saw acknowledged, by the names of the hosts."""
     hosts = {lab.settings.address(host): host for host in MEMBERS}
     return [
         Ack(hosts[row.host], row.timeline, row.number, row.sent, row.at)

@@ -7,14 +7,15 @@ DOCUMENTATION = r"""
 name: hba_lines
 short_description: Lines of pg_hba.conf from data
 description:
-  - Renders a list of rules, each a mapping with type, database, user, address, method and options.
+  - Renders a list of rules, each a mapping with type, database, user, address, method and options,
+    or a line as it is.
 version_added: 0.1.0
 author: The pgherd developers
 options:
   _input:
     description: The rules.
     type: list
-    elements: dict
+    elements: raw
     required: true
 """
 
@@ -48,16 +49,18 @@ KEYS = ("type", "database", "user", "address", "method", "options")
 ADDRESS_WORDS = ("all", "samehost", "samenet")
 
 
-def hba_lines(rules: list[dict[str, Any]], name: str = "postgresql_hba") -> list[str]:
+def hba_lines(rules: list[dict[str, Any] | str], name: str = "postgresql_hba") -> list[str]:
     """Return one line of pg_hba.conf for each of *rules*, in their order.
 
-    A rule's defaults: type host, database all, user all, method scram-sha-256.
+    A rule's defaults: type host, database all, user all, method scram-sha-256. A text is a line.
     Raises AnsibleFilterError that names the rule's place in the variable *name* and the key.
     """
     return [_line(rule, f"{name}[{place}]") for place, rule in enumerate(rules)]
 
 
-def cluster_hba(rules: list[dict[str, Any]], members: list[str], networks: list[str]) -> list[str]:
+def cluster_hba(
+    rules: list[dict[str, Any] | str], members: list[str], networks: list[str]
+) -> list[str]:
     """Return all lines of a cluster's pg_hba.conf; the first that matches a client decides.
 
     First what the cluster needs to live (this host, then every address of *members* for
@@ -68,7 +71,7 @@ def cluster_hba(rules: list[dict[str, Any]], members: list[str], networks: list[
         raise AnsibleFilterError(
             f"cluster_client_networks: {networks!r} is no list of networks; write [{networks}]"
         )
-    own: list[dict[str, Any]] = [
+    own: list[dict[str, Any] | str] = [
         {"type": "local", "user": "postgres", "method": "peer"},
         {"type": "local", "database": "replication", "user": "postgres", "method": "peer"},
         {"type": "local"},
@@ -77,11 +80,31 @@ def cluster_hba(rules: list[dict[str, Any]], members: list[str], networks: list[
     ]
     for member in members:
         own += [{"database": "replication", "address": member}, {"address": member}]
-    guests = hba_lines([{"address": network} for network in networks], "cluster_client_networks")
+    own_guests: list[dict[str, Any] | str] = [{"address": network} for network in networks]
+    guests = hba_lines(own_guests, "cluster_client_networks")
     return hba_lines(own, "members") + hba_lines(rules) + guests
 
 
-def _line(rule: dict[str, Any], where: str) -> str:
+def complete_hba(
+    rules: list[dict[str, Any] | str], members: list[str], replication: str, rewind: str
+) -> list[str]:
+    """Return *rules* as lines, and before them nothing but what the agents themselves need.
+
+    *replication* and *rewind* are their accounts, whose passwords may be stored either way: md5
+    takes a SCRAM verifier, too. Raises AnsibleFilterError.
+    """
+    own: list[dict[str, Any] | str] = [{"type": "local", "user": "postgres", "method": "peer"}]
+    for member in members:
+        for database, user in (("replication", replication), ("postgres", rewind)):
+            own.append({"database": database, "user": user, "address": member, "method": "md5"})
+    return hba_lines(own, "members") + hba_lines(rules)
+
+
+def _line(rule: dict[str, Any] | str, where: str) -> str:
+    if isinstance(rule, str):
+        if not rule.strip() or "\n" in rule.strip():
+            raise AnsibleFilterError(f"{where}: {rule!r} is not one line")
+        return rule.strip()
     for key in rule:
         if key not in KEYS:
             raise AnsibleFilterError(f"{where}: there is no key {key}{did_you_mean(key, KEYS)}")
@@ -132,4 +155,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"hba_lines": hba_lines, "cluster_hba": cluster_hba}
+        return {
+            "hba_lines": hba_lines,
+            "cluster_hba": cluster_hba,
+            "complete_hba": complete_hba,
+        }

@@ -190,7 +190,7 @@ def huge_page_count(parameters: dict[str, Any], page_bytes: int = 2 * MIB) -> in
     Shared memory is shared_buffers and about a tenth more for locks, WAL buffers and the like,
     and 64 MB beside. Raises AnsibleFilterError when shared_buffers is not in kB, MB, GB or TB.
     """
-    text = str(parameters["shared_buffers"]).strip()
+    text = str(parameters.get("shared_buffers", "128MB")).strip()  # PostgreSQL's own default
     units = {"kB": 1024, "MB": MIB, "GB": GIB, "TB": 1024 * GIB}
     number, unit = text[:-2].strip(), text[-2:]
     if unit not in units or not number.isdigit():
@@ -206,4 +206,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"postgresql_tuning": postgresql_tuning, "huge_page_count": huge_page_count}
+        return {
+            "postgresql_tuning": postgresql_tuning,
+            "postgresql_timing": timing_parameters,
+            "huge_page_count": huge_page_count,
+        }

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.pgherd.cluster.plugins.filter.hba_lines import cluster_hba, hba_lines
+from ansible_collections.pgherd.cluster.plugins.filter.hba_lines import (
+    cluster_hba,
+    complete_hba,
+    hba_lines,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +83,18 @@ def test_a_bad_client_network_is_named() -> None:
     with pytest.raises(AnsibleFilterError) as caught:
         cluster_hba([], [], ["10.9.0.1/16"])
     assert "cluster_client_networks[0].address" in str(caught.value)
+
+
+def test_a_line_is_taken_as_it_is() -> None:
+    assert hba_lines(["host  all all all md5"]) == ["host  all all all md5"]
+    with pytest.raises(AnsibleFilterError, match="is not one line"):
+        hba_lines(["local all all peer\nhost all all all trust"])
+
+
+def test_complete_rules_get_what_the_agents_need_before_them_and_nothing_after() -> None:
+    assert complete_hba(["local all all peer"], ["10.0.0.1"], "standby", "rewinder") == [
+        "local all postgres peer",
+        "host replication standby 10.0.0.1/32 md5",
+        "host postgres rewinder 10.0.0.1/32 md5",
+        "local all all peer",
+    ]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""patronictl without the right password, without the REST API, and when all is to be forgotten."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import yaml
+
+from lab import processes
+from lab.cluster import CLUSTER_NAME, MEMBERS, REST_PORT
+from lab.patroni_tools import HOST, SETTINGS_FILE
+from lab.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab import Lab
+    from lab.cluster import Cluster
+    from lab.patroni_tools import Tools
+
+FORCE: Final = "--force"
+HEALTHY_SECONDS_MAX: Final = 90
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.mark.parametrize(
+    ("account", "reason"),
+    [
+        (None, "401, no auth header received"),
+        ({"username": "pgherd", "password": "wrong"}, "401, not authenticated"),
+    ],
+)
+def test_who_does_not_know_the_password_changes_nothing(
+    tools: Tools, lab: Lab, leader: str, account: dict[str, str] | None, reason: str
+) -> None:
+    settings = yaml.safe_load(lab.exec(HOST, ["cat", SETTINGS_FILE])[1])
+    settings["ctl"] = {"authentication": account} if account else {}
+    tools.put(HOST, "/root", [("stranger.yaml", yaml.safe_dump(settings).encode())])
+    said = tools.patronictl("--config-file", "/root/stranger.yaml", "switchover", FORCE)
+    assert f"Switchover failed, details: {reason}" in said
+    assert tools.listed()[leader]["Role"] == "Leader"
+
+
+@pytest.fixture
+def silent(lab: Lab, leader: str) -> Iterator[str]:
+    """The leader, whose REST API refuses ops1."""
+    port = ["-p", "tcp", "--dport", str(REST_PORT), "-s", lab.settings.address(HOST)]
+    rule = ["INPUT", *port, "-j", "REJECT", "--reject-with", "tcp-reset"]
+    lab.exec(leader, ["iptables", "-I", *rule])
+    yield leader
+    lab.exec(leader, ["iptables", "-D", *rule])
+
+
+def test_what_patronictl_writes_into_etcd_itself_is_heeded(
+    tools: Tools, cluster: Cluster, silent: str, standbys: tuple[str, ...]
+) -> None:
+    words = ("--leader", silent, "--candidate", standbys[0], FORCE)
+    said = tools.patronictl("switchover", CLUSTER_NAME, *words)
+    assert "Could not switchover using Patroni api, falling back to DCS" in said
+    cluster.await_members(
+        f"{standbys[0]} leads",
+        lambda members: any(member.leads and member.name == standbys[0] for member in members),
+        HEALTHY_SECONDS_MAX,
+    )
+    assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == standbys[0]
+
+
+def test_remove_forgets_all_but_what_runs(
+    tools: Tools, lab: Lab, cluster: Cluster, leader: str
+) -> None:
+    store = Store(lab)
+    before = store.config()
+    postmasters = {name: processes.pid(lab, name, processes.POSTMASTER) for name in MEMBERS}
+    identifier = tools.patronictl("list").partition("(")[2].partition(")")[0]
+    typed = f"{CLUSTER_NAME}\nYes I am aware\n{leader}\n"
+    tools.patronictl("remove", CLUSTER_NAME, typed=typed)
+    assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == leader
+    assert f"({identifier})" in tools.patronictl("list")
+    assert store.config() == before
+    assert {name: processes.pid(lab, name, processes.POSTMASTER) for name in MEMBERS} == postmasters

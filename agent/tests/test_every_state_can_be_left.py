@@ -39,6 +39,7 @@ from agent.tests.worlds import (
     name_of,
 )
 from pgherd import decide
+from pgherd.handover import Handover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -194,7 +195,7 @@ def is_good(world: World, well: tuple[int, ...]) -> bool:
     """Tell whether one primary leads, and whoever of *well* reaches it streams from it."""
     running = (each for each, node in enumerate(world.nodes) if node.process != STOPPED)
     primaries = [number for number in running if world.nodes[number].is_primary]
-    if len(primaries) != 1 or not world.serves(primaries[0]):
+    if len(primaries) != 1 or not world.serves(primaries[0]) or world.request is not None:
         return False
     [leader] = primaries
     others = (number for number in well if number != leader and world.linked(number, leader))
@@ -219,7 +220,17 @@ def steady(asked: Asked) -> World:
     for _ in range(ROUNDS):
         world = fair_round(asked, world)
     assert is_good(world, tuple(range(asked.size)))
-    return world
+    return world._replace(request=request(asked, world))
+
+
+def request(asked: Asked, world: World) -> Handover | None:
+    """Return the handover that is asked for, None when none is."""
+    if not asked.handover:
+        return None
+    leader = name_of(world.leader) if world.leader is not None else None
+    kind, _, best = asked.handover.partition(" to the ")
+    candidate = None if best else name_of(asked.size - 1)
+    return Handover(leader if kind == "switchover" else None, candidate, id="1")
 
 
 @pytest.fixture(autouse=True)
@@ -257,6 +268,10 @@ WALKS: Final = [
     (Asked("quorum", size=2), every_turn, FAULTS),
     (Asked("off", size=2), every_turn, FAULTS),
     (Asked("off"), every_turn, FAULTS),
+    (Asked("quorum", handover="switchover"), lockstep, FAULTS),
+    (Asked("quorum", size=2, handover="switchover to the best"), every_turn, FAULTS),
+    (Asked("on", handover="failover"), lockstep, FAULTS),
+    (Asked("off", handover="switchover"), lockstep, FAULTS),
 ]
 
 

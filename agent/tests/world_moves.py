@@ -32,7 +32,9 @@ from pgherd.actions import (
     Bootstrap,
     Clone,
     Demote,
+    EndHandover,
     Follow,
+    HandOver,
     KeepSlots,
     Lead,
     Promote,
@@ -46,6 +48,7 @@ from pgherd.actions import (
     WriteSync,
 )
 from pgherd.model import SyncKey
+from pgherd.quorum import succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -55,7 +58,9 @@ if TYPE_CHECKING:
 
 Move = tuple[str, World]
 # What may be decided on a world that is no more when it is done.
-RACING: Final = (TakeKey, ReleaseKey, WriteSync, Promote, Rejoin, Clone, StartPrimary)
+RACING: Final = (
+    TakeKey, ReleaseKey, WriteSync, Promote, Rejoin, Clone, StartPrimary, HandOver, EndHandover
+)  # fmt: skip
 # So far may the WAL of a leader be ahead of what all members have, in records.
 WRITES: Final = 1
 
@@ -129,6 +134,12 @@ def _done(world: World, number: int, sight: Sight, action: Action) -> World:
             return _rejoined(world, number, number_of(source.name))
         case Bootstrap():
             return _born(world, number)
+        case HandOver(_, heir):
+            return _handed_over(world, number, number_of(heir.name), sight)
+        case EndHandover(request):
+            if world.leader == number and not world.key_is_old and world.request == request:
+                return world._replace(request=None)
+            return world
     raise NotImplementedError(action)
 
 
@@ -142,7 +153,7 @@ def _written(world: World, number: int, sight: Sight, action: Action) -> World:
     if isinstance(action, ReleaseKey) and holds:
         return world.having(number, node._replace(held_back=True))._replace(leader=None)
     if isinstance(action, TakeKey) and world.leader is None and same:
-        world = world._replace(leader=number, late=False, key_is_old=False)
+        world = world._replace(leader=number, late=False, key_is_old=False, heir=None)
         return _with_sync(world, action.sync) if action.sync is not None else world
     if isinstance(action, WriteSync) and holds and same:
         return _with_sync(world, action.sync)
@@ -156,6 +167,25 @@ def _with_sync(world: World, sync: SyncKey | None) -> World:
         node._replace(said=node.said and node.said._replace(reach=None)) for node in world.nodes
     )
     return world._replace(sync=sync, nodes=nodes)
+
+
+def _handed_over(world: World, number: int, heir: int, sight: Sight) -> World:
+    """Return the world in which *number* has stopped, and left the lead to *heir* if it could."""
+    node, there = world.nodes[number], world.nodes[heir]
+    if not node.answers or not node.is_primary or world.leader != number or world.key_is_old:
+        return world
+    gets_all = world.source(heir) == number and node.etcd and node.lease
+    stopped = node.stopped()
+    if not gets_all or world.sync != sight.sync:
+        return world.having(number, stopped._replace(handover_failed=True))
+    world = world.having(heir, there._replace(wal=node.wal))
+    world = world.having(number, stopped._replace(held_back=True))
+    world = world._replace(leader=None, heir=(heir, len(node.wal)))
+    if world.sync is None:
+        return world
+    _, electing = succeed(world.sync.electing, world.sync.leader, name_of(heir))
+    numbered = max(world.sync.timeline, node.timeline) + 1
+    return _with_sync(world, SyncKey(name_of(heir), electing, timeline=numbered))
 
 
 def _promoted(node: Node, number: int, names: str, timeline: int) -> Node:
@@ -255,6 +285,7 @@ def tidy(world: World) -> World:
     return world._replace(
         nodes=tuple(node._replace(wal=less(node.wal)) for node in world.nodes),
         acknowledged=less(world.acknowledged),
+        heir=world.heir and (world.heir[0], world.heir[1] - cut),
     )
 
 

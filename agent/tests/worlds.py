@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.tests.builders import NOW, SYSTEM_ID, control, member
 from pgherd.decide import Decision, decide
@@ -18,6 +18,9 @@ from pgherd.quorum import Acknowledging, parse_names
 from pgherd.rules.sync import ALONE_SECONDS, ASK_AFTER_SECONDS, standbys
 from pgherd.settings import Tags
 from pgherd.view import Peer, View
+
+if TYPE_CHECKING:
+    from pgherd.handover import Handover
 
 STOPPED: Final = "stopped"
 STARTING: Final = "starting"
@@ -37,15 +40,21 @@ Wal = tuple[Record, ...]
 
 
 class Asked(NamedTuple):
-    """What the operator asks for, and how many members there are."""
+    """What the operator asks for, and how many members there are.
+
+    :param handover: what is asked of the cluster at rest: ``switchover`` or ``failover``, to the
+        last member, or ``switchover to the best``.
+    """
 
     mode: str = "quorum"
     strict: bool = False
     awaited: int = 1
     size: int = 3
+    handover: str = ""
 
     def __str__(self) -> str:
-        return f"{self.mode}{' strict' if self.strict else ''} {self.awaited} of {self.size}"
+        text = f"{self.mode}{' strict' if self.strict else ''} {self.awaited} of {self.size}"
+        return f"{text}, {self.handover}" if self.handover else text
 
 
 class Said(NamedTuple):
@@ -68,6 +77,7 @@ class Node(NamedTuple):
     :param owes_checkpoint: it has been promoted, the control file does not say so.
     :param settling: 2 when the agent knows the acknowledgement setting to be settled.
     :param alone: for how long it has had no standby, an index of `ALONE`.
+    :param handover_failed: the agent knows that it tried in vain.
     """
 
     wal: Wal = ()
@@ -88,6 +98,7 @@ class Node(NamedTuple):
     alone: int = 0
     failures: int = 0
     held_back: bool = False
+    handover_failed: bool = False
 
     @property
     def answers(self) -> bool:
@@ -113,7 +124,9 @@ class Node(NamedTuple):
 
     def forgetful(self) -> Node:
         """Return it with an agent that has just begun."""
-        return self._replace(agent=True, settling=0, alone=0, failures=0, held_back=False)
+        return self._replace(
+            agent=True, settling=0, alone=0, failures=0, held_back=False, handover_failed=False
+        )
 
 
 class World(NamedTuple):
@@ -122,6 +135,8 @@ class World(NamedTuple):
     :param key_is_old: the leader key hangs on a lease that its owner has lost with a reboot.
     :param late: the cluster has had no leader for longer than equals are waited for.
     :param cuts: pairs of members that do not reach each other.
+    :param request: the handover that is asked for.
+    :param heir: whom the lead was left to, and how many records it has to have.
     :param acknowledged: the WAL up to the last commit of which a client was told.
     """
 
@@ -133,6 +148,8 @@ class World(NamedTuple):
     late: bool = False
     cuts: frozenset[tuple[int, int]] = frozenset()
     acknowledged: Wal = ()
+    request: Handover | None = None
+    heir: tuple[int, int] | None = None
 
     def having(self, number: int, node: Node) -> World:
         """Return this world with another node *number*."""
@@ -204,6 +221,8 @@ def _cluster(
     sync: SyncKey | None,
     initialized: bool,
     said: tuple[Said | None, ...],
+    request: Handover | None,
+    heir: tuple[int, int] | None,
 ) -> Cluster:
     number, is_old = leader
     key = None
@@ -223,7 +242,14 @@ def _cluster(
         config=config,
         sync=sync,
         sync_revision=1 if sync else 0,
+        handover=request,
+        status={"heir": _heir(*heir)} if heir is not None else {},
     )
+
+
+def _heir(number: int, records: int) -> dict[str, Any]:
+    # The last record is the shutdown checkpoint: who has it is beyond its beginning.
+    return {"name": name_of(number), "position": FIRST_POSITION + records - 1}
 
 
 class Sight(NamedTuple):
@@ -241,6 +267,8 @@ class Sight(NamedTuple):
     streams: bool
     diverged: bool | None
     rows: tuple[tuple[int, int], ...]
+    request: Handover | None
+    heir: tuple[int, int] | None
 
 
 def _instance(sight: Sight) -> Instance:
@@ -293,7 +321,16 @@ def _seen(sight: Sight) -> tuple[View, bool]:
         me=name_of(sight.number),
         tags=Tags(),
         instance=_instance(sight),
-        cluster=_cluster(sight.asked, sight.leader, sight.sync, sight.initialized, sight.said),
+        cluster=_cluster(
+            sight.asked,
+            sight.leader,
+            sight.sync,
+            sight.initialized,
+            sight.said,
+            sight.request,
+            sight.heir,
+        ),
+        handover_failure="it failed" if node.handover_failed else None,
         store_answers=node.etcd,
         lease=Lease(sight.number, NOW + 5) if node.lease else None,
         peers={peer.name: peer for peer in sight.peers},
@@ -389,6 +426,8 @@ def look(asked: Asked, world: World, number: int) -> tuple[World, Sight, Decisio
         world.source(number) is not None,
         _diverged(world, number),
         tuple((each, world.nodes[each].position) for each in followers),
+        world.request,
+        world.heir,
     )
     if leads and _seen(sight)[1]:
         alone = max(1, world.nodes[number].alone)

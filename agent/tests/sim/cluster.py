@@ -245,6 +245,15 @@ class Cluster:
             self.world.note("world", f"configuration: {changes}")
             self.etcd.write("operator", [Put(key, dump({**json.loads(found.value), **changes}))])
 
+    def ask_for_leader(self, candidate: str | None) -> None:
+        """Ask for a switchover by the leader of the moment, as `patronictl` would."""
+        leader = self.leader_name()
+        if candidate == leader:
+            return
+        self.world.note("world", f"a switchover from {leader} to {candidate or 'the best'}")
+        request = {"leader": leader, "member": candidate}
+        self.etcd.write("operator", [Put("/service/demo/failover", dump(request))])
+
     # What is expected
 
     @property
@@ -272,6 +281,8 @@ class Cluster:
     def is_quiet(self) -> bool:
         """Tell whether the cluster is whole and acknowledges writes made since it may be."""
         last = self.checks.last
+        if "/service/demo/failover" in self.etcd.keys.values:
+            return False
         return last is not None and last.write > self._last_quiet_write and self.is_whole()
 
     def live(self) -> None:

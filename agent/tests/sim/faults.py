@@ -292,6 +292,13 @@ def reconfigure(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     return _nothing
 
 
+def switch_over(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Let an operator ask for another leader: the best, or one by name."""
+    names = [None, *sorted(cluster.hosts)]
+    cluster.ask_for_leader(names[int(fault.choice * 1000) % len(names)])
+    return _nothing
+
+
 # Every fault, how often it is chosen, and how long it may last, seconds.
 FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], ...]] = (
     (kill_agent, 4, 0),
@@ -313,6 +320,7 @@ FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], .
     (stop_agent, 2, 10),
     (restart_agent, 2, 0),
     (reconfigure, 3, 0),
+    (switch_over, 6, 0),
 )
 BY_NAME: Final = {call.__name__: call for call, _, _ in FAULTS}
 
@@ -331,6 +339,7 @@ LEASES: Final = (
 )
 TRANSITIONS: Final = ("cut_standby", "reconfigure", "split", "lose_host", "crash_postgres", "cut")
 HANDOVERS: Final = (
+    "switch_over",
     "late_requests",
     "crash_postgres",
     "cut_standby",

@@ -104,6 +104,7 @@ def _live(plan: Plan, *, trace: bool) -> Outcome:
         stack.enter_context(patch("pgherd.lease.boot_id", _boot_id))
         stack.enter_context(patch("pgherd.lease.write_atomically", _write))
         stack.enter_context(patch("pgherd.loop.time", _WallClock))
+        stack.enter_context(patch("pgherd.switchover.time", _WallClock))
         stack.enter_context(patch("pgherd.upkeep.datetime", _WallClock))
         stack.enter_context(patch("pgherd.rejoin.Salvage", SimSalvage))
         stack.enter_context(patch("pgherd.divergence._Comparison", SimComparison))

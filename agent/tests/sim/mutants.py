@@ -184,6 +184,21 @@ def _stale_succession() -> tuple[Patch, ...]:
     return (patch("pgherd.rules.election.succession", succeed),)
 
 
+def _heir_at_once() -> tuple[Patch, ...]:
+    async def has(*arguments: Any) -> bool:
+        return True
+
+    return (
+        patch("pgherd.switchover.Switchover._has", has),
+        patch("pgherd.rules.handover.is_heir", _is_named),
+    )
+
+
+def _is_named(view: Any) -> bool:
+    heir = view.cluster.heir if view.cluster else None
+    return heir is not None and heir[0] == view.me
+
+
 # What histories have in common that show a mutant; the agent as it is lives through them, too.
 SYNC: Final = {"mode": "quorum", "members": 3, "tags": ({}, {}, {}), "rates": (1.0, 1.0, 1.0)}
 FAILSAFE: Final = {**SYNC, "failsafe": True, "kinds": ("cut", "trouble_etcd", "pause_host")}
@@ -235,6 +250,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "electorate_first", "etcd's side changes before PostgreSQL's",
         lambda: _step(_electing_first), TRANSITIONS,
+    ),
+    Mutant(
+        "heir_at_once", "the lead is left to a standby that may lack the last commits",
+        _heir_at_once,
+        {**SYNC, "kinds": ("switch_over", "cut_standby", "cut", "slow_disk")},
     ),
     Mutant(
         "settled_at_once", "a setting counts for commits made before it", _settled_at_once,

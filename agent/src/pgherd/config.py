@@ -16,6 +16,7 @@ import yaml
 
 from pgherd.access_config import Access, Ctl, build_access, build_ctl
 from pgherd.errors import ConfigError
+from pgherd.method_schema import program_options
 from pgherd.schema import check
 from pgherd.settings import Tags
 
@@ -125,6 +126,30 @@ class PostgresConfig:
     keep_diverged: KeepDiverged = KeepDiverged()
     use_slots: bool | None = None
     use_pg_rewind: bool | None = None
+    recovery_conf: Mapping[str, Any] = field(default_factory=dict)
+    replica_methods: tuple[str, ...] = ()
+    method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    callbacks: Mapping[str, str] = field(default_factory=dict)
+    pre_promote: str = ""
+    before_stop: str = ""
+
+
+@dataclass(frozen=True)
+class BootstrapMethod:
+    """A command that makes the first data directory of a cluster, in the place of initdb.
+
+    :param options: what it gets as ``--name=value``.
+    :param with_parameters: it gets the scope and the data directory as well.
+    :param keeps_recovery: the command leaves a recovery configuration of its own.
+    :param recovery: parameters with which the server recovers first, None if it does not.
+    """
+
+    name: str
+    command: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    with_parameters: bool = True
+    keeps_recovery: bool = False
+    recovery: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +183,8 @@ class Config:
     runtime_dir: Path
     watchdog: Watchdog = Watchdog()
     fencing: Fencing = Fencing()
+    method: BootstrapMethod | None = None
+    post_init: str = ""
 
     @property
     def api_url(self) -> str:
@@ -245,7 +272,9 @@ def build(raw: Mapping[str, Any]) -> Config:
         timing=Timing(**raw.get("pgherd", {})),
         postgres=_postgres(raw["postgresql"], raw["scope"]),
         bootstrap_config=bootstrap.get("dcs", {}),
-        initdb=bootstrap.get("initdb", {}),
+        initdb=program_options(bootstrap.get("initdb", {})),
+        method=_bootstrap_method(bootstrap),
+        post_init=bootstrap.get("post_init", bootstrap.get("post_bootstrap", "")),
         tags=Tags.parse(raw.get("tags", {})),
         log_level=raw.get("log", {}).get("level", "INFO"),
         runtime_dir=Path(raw.get("runtime_dir", "/run/pgherd")),
@@ -262,6 +291,42 @@ def _fencing(raw: Mapping[str, Any]) -> Fencing:
 
 def _watchdog(raw: Mapping[str, Any]) -> Watchdog:
     return Watchdog(raw.get("mode", "automatic") or "off", Path(raw.get("device", "/dev/watchdog")))
+
+
+def _bootstrap_method(bootstrap: Mapping[str, Any]) -> BootstrapMethod | None:
+    name = bootstrap.get("method", "initdb")
+    if name == "initdb":
+        return None
+    section = dict(bootstrap[name])
+    return BootstrapMethod(
+        name,
+        section.pop("command"),
+        with_parameters=not section.pop("no_params", False),
+        keeps_recovery=bool(section.pop("keep_existing_recovery_conf", False)),
+        recovery=section.pop("recovery_conf", None),
+        options=section,
+    )
+
+
+def shared_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a section ``postgresql`` says wherever it stands, by fields of `PostgresConfig`.
+
+    What it does not give is empty.
+    """
+    names = raw.get("create_replica_methods", ())
+    names = (names,) if isinstance(names, str) else tuple(names)
+    options = {name: dict(raw[name]) for name in names if isinstance(raw.get(name), Mapping)}
+    options["basebackup"] = program_options(raw.get("basebackup", {}))
+    return {
+        "pg_hba": tuple(raw.get("pg_hba", ())),
+        "pg_ident": tuple(raw.get("pg_ident", ())),
+        "recovery_conf": raw.get("recovery_conf", {}),
+        "replica_methods": names,
+        "method_options": {name: each for name, each in options.items() if each},
+        "callbacks": raw.get("callbacks", {}),
+        "pre_promote": raw.get("pre_promote", ""),
+        "before_stop": raw.get("before_stop", ""),
+    }
 
 
 def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:
@@ -285,10 +350,9 @@ def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:
         rewind=Account(**accounts["rewind"]) if "rewind" in accounts else superuser,
         default_parameters=raw.get("default_parameters", {}),
         parameters=raw.get("parameters", {}),
-        pg_hba=tuple(raw.get("pg_hba", ())),
-        pg_ident=tuple(raw.get("pg_ident", ())),
         tls=_tls(raw.get("ssl", {}), "ca", "certificate", "key"),
         keep_diverged=KeepDiverged(**raw.get("keep_diverged", {})),
         use_slots=raw.get("use_slots"),
         use_pg_rewind=raw.get("use_pg_rewind"),
+        **shared_settings(raw),
     )

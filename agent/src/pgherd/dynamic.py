@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from pgherd.config import Timing
+from pgherd.config import Timing, shared_settings
 from pgherd.dynamic_schema import check_dynamic, without_nulls
 from pgherd.schema import check_timing
 from pgherd.server_settings import Known, check_parameters, known_settings
@@ -97,7 +97,28 @@ class Dynamic:
             for problem in problems:
                 log.error("dynamic configuration: %s; it is not heeded", problem)
         self._unwanted = self.problems = tuple(problems)
-        return replace(self.given, timing=self._timing(raw))
+        postgres = replace(self.given.postgres, **self._shared(raw))
+        return replace(self.given, timing=self._timing(raw), postgres=postgres)
+
+    def _shared(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what *raw* says about PostgreSQL that our files are silent about."""
+        postgresql = raw.get("postgresql")
+        if not isinstance(postgresql, Mapping):
+            return {}
+        good = {
+            key: value
+            for key, value in without_nulls(postgresql).items()
+            if not any(
+                problem.startswith((f"postgresql.{key}:", f"postgresql.{key}."))
+                for problem in self._unwanted
+            )
+        }
+        own = self.given.postgres
+        shared = shared_settings(good)
+        if own.replica_methods:
+            # A method and its options belong together.
+            del shared["method_options"]
+        return {name: value for name, value in shared.items() if value and not getattr(own, name)}
 
     def _timing(self, raw: Mapping[str, Any]) -> Timing:
         known = asdict(self.given.timing)

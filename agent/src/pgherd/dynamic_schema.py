@@ -11,6 +11,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from pgherd.method_schema import (
+    CALLBACKS,
+    NOT_FOR_BASEBACKUP,
+    is_command,
+    is_method,
+    is_methods,
+    is_options_without,
+    is_plain_mapping,
+    sections,
+)
 from pgherd.schema import MANAGED_PARAMETERS, SCHEMA, Key, Section, check_section, check_timing
 from pgherd.units import amount, flag
 
@@ -62,27 +72,6 @@ def _is_mode(value: Any) -> str | None:
     return None if good else "must be off, on or quorum"
 
 
-def _is_parameters(value: Any) -> str | None:
-    good = isinstance(value, Mapping) and all(
-        isinstance(name, str) and isinstance(given, str | int | float | None)
-        for name, given in value.items()
-    )
-    return None if good else "must be a mapping of PostgreSQL's parameters to plain values"
-
-
-def _is_options(value: Any) -> str | None:
-    """Whether it is a list of options, bare or with a value, or a mapping of them."""
-    options = value if isinstance(value, list) else [value]
-    good = all(isinstance(option, str | Mapping) for option in options)
-    return None if good and not isinstance(value, str) else "must be a list or mapping of options"
-
-
-def _is_methods(value: Any) -> str | None:
-    names = [value] if isinstance(value, str) else value
-    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    return None if good else "must be a list of methods, such as basebackup"
-
-
 def _is_slots(value: Any) -> str | None:
     good = isinstance(value, Mapping) and all(
         isinstance(name, str) and SLOT_NAME.fullmatch(name) and _is_slot(slot)
@@ -121,33 +110,28 @@ def _is_port(value: Any) -> str | None:
     return None if good else "must be a port, or a list of ports with commas"
 
 
-def _is_recovery(value: Any) -> str | None:
-    return _is_parameters(value) and "must be a mapping of recovery parameters to plain values"
-
-
 def _ours() -> Section:
     section = SCHEMA["pgherd"]
     assert isinstance(section, dict)
     return section
 
 
-CALLBACKS: Final = ("on_start", "on_stop", "on_restart", "on_reload", "on_role_change")
 POSTGRESQL: Final[Section] = {
-    "parameters": Key(_is_parameters),
+    "parameters": Key(is_plain_mapping),
     "pg_hba": Key(_is_texts),
     "pg_ident": Key(_is_texts),
-    "recovery_conf": Key(_is_recovery),
+    "recovery_conf": Key(is_plain_mapping),
     "use_slots": Key(_is_flag),
     "use_pg_rewind": Key(_is_flag),
     "remove_data_directory_on_rewind_failure": Key(_is_flag),
     "remove_data_directory_on_diverged_timelines": Key(_is_flag),
     "pg_ctl_timeout": _seconds(1),
-    "create_replica_methods": Key(_is_methods),
-    "basebackup": Key(_is_options),
-    "rewind": Key(_is_options),
-    "callbacks": {name: Key(_is_text) for name in CALLBACKS},
-    "pre_promote": Key(_is_text),
-    "before_stop": Key(_is_text),
+    "create_replica_methods": Key(is_methods),
+    "basebackup": Key(is_options_without(NOT_FOR_BASEBACKUP)),
+    "rewind": Key(is_options_without(frozenset())),
+    "callbacks": {name: Key(is_command) for name in CALLBACKS},
+    "pre_promote": Key(is_command),
+    "before_stop": Key(is_command),
 }
 DYNAMIC: Final[Section] = {
     "ttl": _seconds(20),
@@ -176,7 +160,7 @@ DYNAMIC: Final[Section] = {
         "host": Key(_is_text),
         "port": Key(_is_port),
         "primary_slot_name": Key(_is_text),
-        "create_replica_methods": Key(_is_methods),
+        "create_replica_methods": Key(is_methods),
         "restore_command": Key(_is_text),
         "archive_cleanup_command": Key(_is_text),
         "recovery_min_apply_delay": Key(_at_least(0, "ms", "a time, such as 5min")),
@@ -192,7 +176,6 @@ def check_dynamic(raw: Mapping[str, Any], timing: Mapping[str, Any]) -> list[str
     :param timing: the section ``pgherd`` of this member's file, for what *raw* does not give.
     """
     problems = check_section(without_nulls(raw), _table(raw), "", partial=True)
-    problems += _check_methods(raw)
     if problems:
         return problems
     return [
@@ -211,34 +194,14 @@ def without_nulls(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _methods(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the sections of `postgresql` that tell how a replica method works."""
-    postgresql = raw.get("postgresql")
-    if not isinstance(postgresql, Mapping):
-        return {}
-    names = postgresql.get("create_replica_methods")
-    named = set(names) if isinstance(names, list) else {names}
-    return {
-        key: value
-        for key, value in postgresql.items()
-        if key not in POSTGRESQL
-        and (key in named or (isinstance(value, Mapping) and "command" in value))
-    }
-
-
 def _table(raw: Mapping[str, Any]) -> Section:
     """Return the table with the replica methods that *raw* itself names."""
-    extra: Section = {name: Key(lambda value: None) for name in _methods(raw)}
-    return {**DYNAMIC, "postgresql": {**POSTGRESQL, **extra}} if extra else DYNAMIC
-
-
-def _check_methods(raw: Mapping[str, Any]) -> list[str]:
-    return [
-        f"postgresql.{name}: must be a mapping with `command`, not {section!r}"
-        for name, section in _methods(raw).items()
-        if section is not None
-        and not (isinstance(section, Mapping) and isinstance(section.get("command"), str))
-    ]
+    postgresql = raw.get("postgresql")
+    if not isinstance(postgresql, Mapping):
+        return DYNAMIC
+    named = sections(postgresql, POSTGRESQL, postgresql.get("create_replica_methods"))
+    methods: Section = {name: Key(is_method) for name in named}
+    return {**DYNAMIC, "postgresql": {**POSTGRESQL, **methods}}
 
 
 def _check_patroni_timing(raw: Mapping[str, Any]) -> list[str]:

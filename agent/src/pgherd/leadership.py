@@ -6,8 +6,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pgherd.errors import StoreError
+from pgherd.errors import CommandError, StoreError
 from pgherd.fence import FenceError, fence
+from pgherd.hooks import run_command
 from pgherd.published import member_key
 
 if TYPE_CHECKING:
@@ -80,11 +81,24 @@ class Leadership:
         :raises PgherdError: fencing is required and failed, or PostgreSQL was not promoted.
         """
         await self._fence(view)
-        if not self.has_lease():
+        if not await self._may_promote(view) or not self.has_lease():
             return
         await self._effects.postgres.reserve_timeline(view.instance.timeline or 1, timeline)
         await self._effects.postgres.promote(names, PROMOTE_SECONDS, self.has_lease)
         log.info("promoted; timeline %s ended", view.instance.timeline)
+
+    async def _may_promote(self, view: View) -> bool:
+        """Run `pre_promote`; the key is given up, and others elect, if it says no (R4)."""
+        command = self._config.postgres.pre_promote
+        if not command:
+            return True
+        try:
+            await run_command(command, within=PROMOTE_SECONDS)
+        except CommandError as error:
+            log.error("pre_promote: %s", error)
+            await self.release_key(view)
+            return False
+        return True
 
     def has_lease(self) -> bool:
         """Whether our lease is good at this moment."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pgherd.acting import Actor
+from pgherd.callbacks import Callbacks
 from pgherd.decide import Decision, decide
 from pgherd.descent import Descent
 from pgherd.dynamic import Dynamic
@@ -82,6 +83,7 @@ class Loop:
         self.wake = wake
         self.on_config: list[Callable[[Config], None]] = []
         self.dynamic = Dynamic(config, effects.postgres)
+        self.callbacks = Callbacks(config)
         self.view = View(now=effects.clock(), me=config.name, tags=config.tags, instance=Instance())
         self.decision: Decision | None = None
         self.decisions = 0
@@ -110,7 +112,10 @@ class Loop:
 
     async def run(self) -> None:
         """Go round until the agent is told to end."""
-        beside = [asyncio.create_task(work) for work in (self._watch(), self.failsafe.run())]
+        beside = [
+            asyncio.create_task(work)
+            for work in (self._watch(), self.failsafe.run(), self.callbacks.run())
+        ]
         try:
             while not self.finished.is_set():
                 for task in beside:
@@ -121,6 +126,8 @@ class Loop:
                 self.effects.systemd.alive(self._status())
                 await self._rest()
         finally:
+            if self.finished.is_set():
+                await self.callbacks.end(stopped=self.stopping)
             for task in beside:
                 task.cancel()
 
@@ -136,6 +143,7 @@ class Loop:
             except OSError as error:
                 # A full disk, say. The lease is renewed on, and the next round tries again.
                 log.error("rule %s could not be carried out: %s", decision.rule.name, error)
+        self.callbacks.look(view)
         await self._publish(view)
         async with self._rounded:
             self._rounded.notify_all()
@@ -308,7 +316,9 @@ class Loop:
             return
         try:
             parameters = {**await self.dynamic.heeded_parameters(), **recovery}
-            await self.effects.postgres.configure(self.config, parameters, may_wait=may_wait)
+            postgres = self.effects.postgres
+            if await postgres.configure(self.config, parameters, may_wait=may_wait):
+                self.callbacks.note("on_reload")
             self.dynamic.keep()
         except OSError as error:
             log.error("PostgreSQL's configuration could not be written: %s", error)
@@ -417,6 +427,7 @@ class Loop:
             hedge_delay=config.timing.hedge_delay,
         )
         self.failsafe.reconfigure(config)
+        self.callbacks.reconfigure(config)
         self.leadership.reconfigure(config)
         self.tracker.stall_seconds = stall_seconds(config)
         for tell in self.on_config:

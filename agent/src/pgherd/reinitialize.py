@@ -63,6 +63,7 @@ async def post_reload(loop: Loop, body: Mapping[str, Any]) -> Answer:
     if problems:
         return Answer(500, "the new configuration is not used: " + "; ".join(problems))
     await loop.effects.postgres.reload()
+    loop.callbacks.note("on_reload")
     return Answer(202, "reload scheduled")
 
 

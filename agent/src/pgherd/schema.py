@@ -9,6 +9,18 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
+from pgherd.method_schema import (
+    CALLBACKS,
+    NOT_FOR_BASEBACKUP,
+    NOT_FOR_INITDB,
+    is_command,
+    is_method,
+    is_methods,
+    is_options_without,
+    is_plain_mapping,
+    sections,
+)
+
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 FENCING_MODES: Final = ("off", "best_effort", "required")
 FENCING_ACTIONS: Final = ("off", "reboot")
@@ -237,7 +249,13 @@ SCHEMA: Final[Section] = {
         "hedge_delay": Key(_is_seconds),
         "hang_timeout": Key(_is_seconds),
     },
-    "bootstrap": {"dcs": Key(_is_mapping), "initdb": Key(_is_mapping)},
+    "bootstrap": {
+        "dcs": Key(_is_mapping),
+        "initdb": Key(is_options_without(NOT_FOR_INITDB)),
+        "method": Key(_is_name),
+        "post_init": Key(is_command),
+        "post_bootstrap": Key(is_command),
+    },
     "postgresql": {
         "listen": Key(_is_address, required=True),
         "connect_address": Key(_is_address, required=True),
@@ -251,6 +269,12 @@ SCHEMA: Final[Section] = {
         "pg_ident": Key(_is_lines),
         "use_slots": Key(_is_flag),
         "use_pg_rewind": Key(_is_flag),
+        "recovery_conf": Key(is_plain_mapping),
+        "create_replica_methods": Key(is_methods),
+        "basebackup": Key(is_options_without(NOT_FOR_BASEBACKUP)),
+        "callbacks": {name: Key(is_command) for name in CALLBACKS},
+        "pre_promote": Key(is_command),
+        "before_stop": Key(is_command),
         "ssl": {"ca": Key(_is_path), "certificate": Key(_is_path), "key": Key(_is_path)},
         "keep_diverged": {"count": Key(_is_count), "max_mb": Key(_is_count)},
         "authentication": {
@@ -296,11 +320,23 @@ def check(raw: Mapping[str, Any], *, partial: bool) -> list[str]:
 
     :param partial: *raw* is a fragment: nothing needs to be complete.
     """
-    problems = check_section(raw, SCHEMA, "", partial)
+    problems = check_section(raw, _table(raw), "", partial)
     if not problems:
         problems = [*check_timing(raw.get("pgherd", {})), *_check_parameters(raw)]
         problems += [] if partial else _check_fencing(raw.get("fencing", {}))
+        problems += [] if partial else _check_method(raw.get("bootstrap", {}))
     return problems
+
+
+def _table(raw: Mapping[str, Any]) -> Section:
+    """Return the table with the methods that *raw* itself names."""
+    table = dict(SCHEMA)
+    for name, wanted in (("postgresql", "create_replica_methods"), ("bootstrap", "method")):
+        section, known = raw.get(name), SCHEMA[name]
+        if isinstance(section, Mapping) and isinstance(known, dict):
+            found = sections(section, known, section.get(wanted))
+            table[name] = {**known, **{method: Key(is_method) for method in found}}
+    return table
 
 
 def check_section(
@@ -385,3 +421,10 @@ def _check_fencing(fencing: Mapping[str, Any]) -> list[str]:
     if not fencing.get("hosts"):
         problems.append(f"fencing.hosts: is missing, and fencing.mode is {mode}")
     return problems
+
+
+def _check_method(bootstrap: Mapping[str, Any]) -> list[str]:
+    method = bootstrap.get("method", "initdb")
+    if method == "initdb" or method in bootstrap:
+        return []
+    return [f"bootstrap.{method}: is missing, and bootstrap.method names it"]

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running an operator's commands: bounded, heard into the log, never with a shell between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import signal
+from typing import TYPE_CHECKING, Final
+
+from pgherd.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+# So much of what a command tells is kept for its error, lines.
+KEPT_LINES: Final = 20
+# The pipe of a command that has ended is empty after this long, seconds.
+LAST_WORDS_SECONDS: Final = 1.0
+
+
+async def run_command(
+    command: str,
+    *arguments: str,
+    within: float | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run the words of *command* with *arguments* to its end; what it tells is logged.
+
+    Whoever cancels this takes the command along, and its children.
+
+    :param within: seconds until it is killed; None for as long as it takes.
+    :raises CommandError: it cannot be started, is killed, or ends with another code than 0.
+    """
+    words = [*shlex.split(command), *arguments]
+    program = words[0].rpartition("/")[2]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            # A killed agent takes its programs along: two of them must not share a directory.
+            *("setpriv", "--pdeathsig=KILL", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandError(program, 127, f"cannot be started: {error}") from error
+    heard: list[str] = []
+    hearing = asyncio.create_task(_hear(process, program, heard))
+    try:
+        async with asyncio.timeout(within):
+            await process.wait()
+        # What it has left running may hold the pipe for ever.
+        await asyncio.wait({hearing}, timeout=LAST_WORDS_SECONDS)
+    except TimeoutError:
+        _kill(process)
+        raise CommandError(program, 124, f"killed after {within:g} s") from None
+    except asyncio.CancelledError:
+        _kill(process)
+        raise
+    finally:
+        hearing.cancel()
+    if process.returncode != 0:
+        raise CommandError(program, process.returncode or 1, "\n".join(heard))
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill the whole family: a child may hold a data directory."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _hear(process: asyncio.subprocess.Process, program: str, heard: list[str]) -> None:
+    assert process.stdout is not None
+    while True:
+        try:
+            line = await process.stdout.readline()
+        except ValueError:
+            # Longer than the reader's limit: what is there of it is dropped.
+            continue
+        if not line:
+            return
+        heard.append(line.decode(errors="replace").rstrip())
+        del heard[:-KEPT_LINES]
+        log.info("%s: %s", program, heard[-1])

@@ -98,6 +98,8 @@ class Connection:
         self._conninfo = conninfo
         self._timeout = timeout
         self._connection: psycopg.AsyncConnection[dict[str, Any]] | None = None
+        # Two statements at once must not make two connections, of which one would be lost.
+        self._connecting = asyncio.Lock()
         self._asked: set[asyncio.Task[list[dict[str, Any]]]] = set()
 
     async def close(self) -> None:
@@ -160,11 +162,13 @@ class Connection:
             raise PostgresError(str(error).strip()) from error
 
     async def _query(self, sql: LiteralString, parameters: Any) -> list[dict[str, Any]]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._conninfo, autocommit=True, row_factory=dict_row
-            )
-        cursor = await self._connection.execute(sql, parameters)
+        async with self._connecting:
+            connection = self._connection
+            if connection is None or connection.closed:
+                connection = self._connection = await psycopg.AsyncConnection.connect(
+                    self._conninfo, autocommit=True, row_factory=dict_row
+                )
+        cursor = await connection.execute(sql, parameters)
         return await cursor.fetchall() if cursor.description else []
 
 

@@ -19,12 +19,15 @@ TEST_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-test} \
 # And the faults of the table one more, whose hosts have data disks that may be broken.
 FAULTS_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-faults} \
 	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.115.0/24} PGHERD_LAB_DATA_DISK=1
+# A Patroni cluster is made in one more, taken over and given back.
+ADOPT_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-adopt} \
+	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.117.0/24}
 MYPY_PATHS := agent/src agent/tests lab plugins tests bench molecule
 UNIT_PATHS := agent/tests tests
 # Histories that `make sim` simulates, each from a seed of its own.
 SEEDS ?= 2000
 
-.PHONY: help venv lock demo test test-all lint unit sim molecule faults figures \
+.PHONY: help venv lock demo test test-all lint unit sim molecule adopt faults figures \
 	lab-up lab-down lab-status clean
 
 help: ## list the commands
@@ -86,7 +89,8 @@ molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 	$(TEST_LAB) python -m lab down
 	@# molecule remembers hosts it made before, and would not make them again.
 	molecule reset > /dev/null
-	$(TEST_LAB) molecule test --all --no-command-borders
+	@# Scenario adopt has other hosts: make adopt.
+	$(TEST_LAB) molecule test --all --exclude adopt --no-command-borders
 
 test: lint unit molecule ## everything CI runs
 
@@ -98,6 +102,14 @@ test-all: test ## the tests of CI and those too long for it
 	$(TEST_LAB) python -m lab down
 	$(MAKE) faults
 	$(FAULTS_LAB) python -m lab down
+	$(MAKE) adopt
+	$(ADOPT_LAB) python -m bench.switchover
+	$(ADOPT_LAB) python -m lab down
+
+adopt: $(STAMP) ## take a Patroni cluster over and give it back, while clients write
+	@$(ADOPT_LAB) python -m lab down
+	@molecule reset --scenario-name adopt > /dev/null
+	$(ADOPT_LAB) molecule test --scenario-name adopt --no-command-borders
 
 faults: $(STAMP) ## break a cluster in every way; ROWS=a,b for some, RTO=fast for another profile
 	@$(FAULTS_LAB) python -m lab.table --rows "$(ROWS)" --rto "$(or $(RTO),normal)"

@@ -19,14 +19,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from lab.cluster import CLUSTER_NAME, MEMBERS, REST_PORT, Cluster
+from lab.cluster import CLUSTER_NAME, MEMBERS, REPOSITORY, REST_PORT, Cluster
 from lab.errors import LabError
 from lab.hosts import Lab
+from lab.playbook import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+    from lab.playbook import Outcome
 
 UNIT: Final = "patroni.service"
+OURS: Final = ("pgherd.service", "pgherd-guard.service")
+ADOPT: Final = "pgherd.cluster.adopt_patroni"
+INVENTORY: Final = REPOSITORY / "molecule" / "adopt" / "inventory" / "hosts.yml"
 CONFIG: Final = "/etc/patroni/config.yml"
 MAJORS: Final = {"13": "17", "12": "15"}
 HEALTHY_SECONDS_MAX: Final = 120.0
@@ -150,6 +157,20 @@ class Patroni:
             },
             "tags": {"zone": f"rack-{host}"},
         }
+
+    def adopt(self, directory: Path, options: tuple[str, ...] = ()) -> Outcome:
+        """Run the playbook that takes the cluster over; what it writes goes to *directory*."""
+        places = {
+            "adoption_inventory_file": str(directory / "adopted.yml"),
+            "cluster_secrets_dir": str(directory / "secrets"),
+        }
+        return run(ADOPT, places, options, INVENTORY)
+
+    def give_back(self, host: str) -> None:
+        """Have Patroni run *host* again, as docs/from-patroni.md says."""
+        self.lab.exec(host, ["systemctl", "disable", "--quiet", "--now", *OURS])
+        self.lab.exec(host, ["systemctl", "enable", "--quiet", "--now", UNIT])
+        self.cluster.await_healthy(HEALTHY_SECONDS_MAX)
 
     def switchover(self, leader: str, candidate: str) -> str:
         """Have *candidate* take over from *leader* by the REST API; return the API's answer."""

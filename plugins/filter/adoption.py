@@ -11,7 +11,7 @@ description:
   - C(adoption_problems) says what stands against a takeover, before anything is changed.
   - C(adopted_inventory) gathers the variables of all hosts into an inventory that site.yml reads.
   - C(adoption_candidate) picks the member that takes over from the last host of Patroni.
-version_added: 0.2.0
+version_added: 0.1.0
 author: The pgherd developers
 options:
   _input:

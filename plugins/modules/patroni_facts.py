@@ -13,7 +13,7 @@ description:
   - Changes nothing. The result is the fact C(patroni); it holds passwords, so use C(no_log).
   - Once Patroni is stopped for good its unit and its settings are read from the O(note) instead,
     which the role that took over left behind.
-version_added: 0.2.0
+version_added: 0.1.0
 author: The pgherd developers
 options:
   unit:

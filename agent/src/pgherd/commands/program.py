@@ -14,13 +14,13 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(SHELLS), default="bash")
 @json_option
 def completion_command(shell: str, as_json: bool) -> None:
     """Print the shell's completion script.
 
-    For this shell only: source <(pgherd completion bash). For all: as a file where the shell looks,
-    for bash /usr/share/bash-completion/completions/pgherd. The role has put it there.
+    For one session: source <(pgherd completion bash). For all of them as a file where the shell
+    looks, which the role has seen to for bash.
     """
     from pgherd.cli import cli
 

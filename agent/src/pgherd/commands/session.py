@@ -63,7 +63,7 @@ class Session:
     def members(self) -> tuple[str, ...]:
         """The members that were named, without the cluster's name before them."""
         names = self.names
-        return names[1:] if names[:1] == (self.config.scope,) else names
+        return names[1:] if names and names[0] == self.config.scope else names
 
     def check_names(self) -> None:
         """Refuse names where only the cluster's may stand.

@@ -26,7 +26,10 @@ KEYWORDS = {
     "force_handlers", "become", "environment", "block", "listen",
 }  # fmt: skip
 # Commands that only look: for these, and no others, "never changed" is the truth.
-LOOKING = [["/usr/local/bin/pgherd", "check-config"]]
+LOOKING = [
+    ["/usr/local/bin/pgherd", *words]
+    for words in (["check-config"], ["man"], ["completion", "bash"])
+]
 
 
 def load(path: Path) -> Any:

@@ -76,7 +76,22 @@ class TestWho:
 
 class TestBodies:
     @pytest.mark.parametrize(
-        "body", [b"", b"{", b"[]", b"1", b"null", b'"a"', b"{}", b"\xff", b"[" * 100_000]
+        "body",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"1",
+            b"null",
+            b'"a"',
+            b"{}",
+            b"\xff",
+            b"[" * 100_000,
+            b'{"a":NaN}',
+            b'{"a":"\\ud800"}',
+            b'{"a":' * 40 + b"1" + b"}" * 40,
+            b'{"a":' * 5000,
+        ],
     )
     async def test_an_object_is_wanted(self, served: Served, body: bytes) -> None:
         answer = await served.change("/wanting", body, Authorization=GOOD)

@@ -53,6 +53,17 @@ class TestOneInstance:
             await node.postgres.wait_until_answering(WITHIN)
             assert (await node.postgres.observe()).timeline == 1
 
+    async def test_who_asks_at_the_same_time_shares_a_connection(self) -> None:
+        """The loop and the REST API do; a second connection would be lost and kept open."""
+        async with nodes(1) as [node]:
+            await node.create()
+            await node.postgres._connection.close()
+            count = (
+                "SELECT count(*) AS n FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            )
+            rows = await asyncio.gather(*(node.postgres.query(count) for _ in range(10)))
+            assert [row["n"] for [row] in rows] == [1] * 10
+
     async def test_a_crash_is_noticed_at_once_and_leaves_its_mark(self) -> None:
         async with nodes(1) as [node]:
             await node.create()

@@ -143,6 +143,11 @@ class TestAnswers:
         assert b"Content-Type: " + content_type + b"\r\n" in text
         assert b"Connection: close" in text
 
+    def test_nothing_can_be_slipped_in(self) -> None:
+        sent = render(Answer(200, "\ud800", {"A": "b\r\nC: d"}), None, {}, keeps_alive=False)
+        assert b"\r\nA: b  C: d\r\n" in sent
+        assert sent.endswith(b"\r\n\r\n?")
+
     @pytest.mark.parametrize(("method", "length"), [("HEAD", b"4"), ("OPTIONS", b"0")])
     def test_head_and_options_bring_no_body(self, method: str, length: bytes) -> None:
         sent = render(Answer(503, "text"), parse(f"{method} / HTTP/1.0"), {}, keeps_alive=False)

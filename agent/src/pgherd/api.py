@@ -22,7 +22,7 @@ from pgherd.server import Server
 from pgherd.shared import Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from pgherd.access_config import Access
     from pgherd.loop import Loop
@@ -61,16 +61,41 @@ SHARED: Final[Mapping[str, SharedPage]] = {
 }
 
 READING: Final = ("GET", "HEAD", "OPTIONS")
+NESTING_LIMIT: Final = 32
 WANTS_OBJECT: Final = Answer(400, "a JSON object is wanted")
 
 
 def parse_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that *body* is, None when it is none."""
+    """Return the JSON object that *body* is, None when it is none.
+
+    What Python reads beyond JSON (NaN), what is no text (lone surrogates) and what is nested too
+    deep would only fail later, or be stored for others to fail on.
+    """
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not _is_deep(value) else None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(NESTING_LIMIT):
+        level = [each for outer in level for each in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 class Api:

@@ -143,10 +143,10 @@ class Connection:
         task = asyncio.create_task(self._query(sql, parameters))
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
+        task.add_done_callback(_discard)
         done, _ = await asyncio.wait({task}, timeout=within or self._timeout)
         if not done:
             connection, self._connection = self._connection, None
-            task.add_done_callback(_discard)
             if connection is not None:
                 # Without a word to the server; `close` would wait for it.
                 self._hang_up(connection)
@@ -173,7 +173,7 @@ class Connection:
 
 
 def _discard(task: asyncio.Task[Any]) -> None:
-    # The result of a statement nobody waits for any more is of no interest, nor is its failure.
+    # When nobody waits for a statement any more its failure is of no interest.
     if not task.cancelled():
         task.exception()
 

@@ -30,6 +30,7 @@ QUERY_FIELDS_LIMIT: Final = 50
 END: Final = re.compile(rb"\r?\n\r?\n")
 REQUEST_LINE: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/(\d)\.(\d)")
 HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 BODILESS: Final = ("HEAD", "OPTIONS")
 
 
@@ -168,7 +169,7 @@ def content_of(body: Any) -> tuple[bytes, str]:
     if isinstance(body, bytes):
         return body, "text/plain; charset=utf-8"
     if isinstance(body, str):
-        return body.encode(), "text/html; charset=utf-8"
+        return body.encode(errors="replace"), "text/html; charset=utf-8"
     return dump(body).encode(), "application/json"
 
 
@@ -194,6 +195,7 @@ def render(
         **answer.headers,
     }
     lines = [f"HTTP/{version} {answer.status} {phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    # A value may repeat what a client has sent.
+    lines += [f"{name}: {CONTROL.sub(' ', value)}" for name, value in headers.items()]
     head = "\r\n".join([*lines, "", ""]).encode("latin-1", errors="replace")
     return head if method in BODILESS else head + content

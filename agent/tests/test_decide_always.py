@@ -140,6 +140,17 @@ class TestWhateverTheView:
             assert not seen.tags.nofailover
             assert not any(peer.is_primary for peer in seen.peers.values())
 
+    def test_in_pause_nothing_is_started_stopped_or_elected(self) -> None:
+        """R42."""
+        moving = (StartPrimary, StartStandby, Rejoin, Promote, StopReceiving, Bootstrap)
+        for seen, decision in VIEWS:
+            if not seen.settings.pause or seen.stopping:
+                continue
+            assert not any(isinstance(each, moving) for each in decision.actions)
+            assert Demote() not in decision.actions or not seen.instance.has_data
+            is_taken = any(isinstance(each, TakeKey) for each in decision.actions)
+            assert not is_taken or seen.instance.is_primary
+
     def test_foreign_data_is_never_touched(self) -> None:
         touching = (Rejoin, StartStandby, StartPrimary, Clone, Bootstrap, Promote, Follow)
         for seen, decision in VIEWS:

@@ -272,6 +272,8 @@ WALKS: Final = [
     (Asked("quorum", size=2, handover="switchover to the best"), every_turn, FAULTS),
     (Asked("on", handover="failover"), lockstep, FAULTS),
     (Asked("off", handover="switchover"), lockstep, FAULTS),
+    (Asked("quorum", size=2, pausing=True), every_turn, FAULTS),
+    (Asked("quorum", pausing=True), lockstep, FAULTS),
 ]
 
 
@@ -298,7 +300,6 @@ NOT_WALKED: Final = {
     "keep_promise",
     "lead_by_promise",
     "minority",
-    "paused",
     "promised",
     "refuse_foreign_data",
     # PostgreSQL keeps to a timeline: the worlds know nothing of how it chooses one.

@@ -339,7 +339,8 @@ def times(world: World) -> Iterator[Move]:
 def _without_lease(world: World, number: int) -> World:
     """Return the world in which etcd has let go of *number*, and its guard has done its duty."""
     node = world.nodes[number]
-    if node.is_primary:
+    # In maintenance mode nobody sees to it.
+    if node.is_primary and not node.paused:
         node = node.stopped()
     world = world.having(number, node._replace(lease=False, said=None))
     return world._replace(leader=None) if world.leader == number else world
@@ -389,6 +390,13 @@ def faults(world: World) -> Iterator[Move]:
             yield f"{name} is cut off from its peers", world._replace(cuts=cuts)
 
 
+def wishes(asked: Asked, world: World) -> Iterator[Move]:
+    """Yield the worlds in which an operator has begun or ended maintenance."""
+    if asked.pausing:
+        label = "maintenance is over" if world.paused else "maintenance begins"
+        yield label, world._replace(paused=not world.paused)
+
+
 def _pairs(world: World, number: int) -> frozenset[tuple[int, int]]:
     others = [each for each in range(len(world.nodes)) if each != number]
     return frozenset((min(number, each), max(number, each)) for each in others)
@@ -433,6 +441,7 @@ def healed(world: World, well: Iterable[int], *, links: bool = True) -> World:
         node = world.nodes[number]
         node = node if node.agent else node.forgetful()
         node = node._replace(etcd=True, is_sick=False, is_slow=False)
+        world = world._replace(paused=False)
         world = world.having(number, node)
     if links:
         world = world._replace(cuts=world.cuts - set(combinations(sorted(well), 2)))
@@ -488,6 +497,7 @@ def every_turn(asked: Asked, world: World) -> Iterator[Move]:
     for kind in (flows, times, writes, mends):
         for label, following in kind(world):
             yield label, tidy(check(asked, following))
+    yield from wishes(asked, world)
 
 
 def lockstep(asked: Asked, world: World) -> Iterator[Move]:
@@ -506,3 +516,4 @@ def lockstep(asked: Asked, world: World) -> Iterator[Move]:
     for kind in (writes, mends):
         for label, following in kind(world):
             yield label, tidy(check(asked, following))
+    yield from wishes(asked, world)

@@ -44,6 +44,7 @@ class Asked(NamedTuple):
 
     :param handover: what is asked of the cluster at rest: ``switchover`` or ``failover``, to the
         last member, or ``switchover to the best``.
+    :param pausing: maintenance mode begins and ends whenever it likes.
     """
 
     mode: str = "quorum"
@@ -51,9 +52,11 @@ class Asked(NamedTuple):
     awaited: int = 1
     size: int = 3
     handover: str = ""
+    pausing: bool = False
 
     def __str__(self) -> str:
         text = f"{self.mode}{' strict' if self.strict else ''} {self.awaited} of {self.size}"
+        text = f"{text}{' pausing' if self.pausing else ''}"
         return f"{text}, {self.handover}" if self.handover else text
 
 
@@ -76,6 +79,7 @@ class Node(NamedTuple):
     :param is_slow: its start takes longer than `primary_start_timeout`.
     :param owes_checkpoint: it has been promoted, the control file does not say so.
     :param settling: 2 when the agent knows the acknowledgement setting to be settled.
+    :param paused: as etcd said when it answered last, the cluster is paused.
     :param alone: for how long it has had no standby, an index of `ALONE`.
     :param handover_failed: the agent knows that it tried in vain.
     """
@@ -99,6 +103,7 @@ class Node(NamedTuple):
     failures: int = 0
     held_back: bool = False
     handover_failed: bool = False
+    paused: bool = False
 
     @property
     def answers(self) -> bool:
@@ -150,6 +155,7 @@ class World(NamedTuple):
     acknowledged: Wal = ()
     request: Handover | None = None
     heir: tuple[int, int] | None = None
+    paused: bool = False
 
     def having(self, number: int, node: Node) -> World:
         """Return this world with another node *number*."""
@@ -223,6 +229,7 @@ def _cluster(
     said: tuple[Said | None, ...],
     request: Handover | None,
     heir: tuple[int, int] | None,
+    paused: bool,
 ) -> Cluster:
     number, is_old = leader
     key = None
@@ -233,6 +240,7 @@ def _cluster(
         "synchronous_mode": asked.mode,
         "synchronous_mode_strict": asked.strict,
         "synchronous_node_count": asked.awaited,
+        "pause": paused,
     }
     return Cluster(
         revision=10,
@@ -329,6 +337,7 @@ def _seen(sight: Sight) -> tuple[View, bool]:
             sight.said,
             sight.request,
             sight.heir,
+            node.paused,
         ),
         handover_failure="it failed" if node.handover_failed else None,
         store_answers=node.etcd,
@@ -407,6 +416,7 @@ def look(asked: Asked, world: World, number: int) -> tuple[World, Sight, Decisio
     followers = world.followers(number) if leads else []
     node = node._replace(
         lease=node.lease or node.etcd,
+        paused=world.paused if node.etcd else node.paused,
         failures=0 if node.answers else node.failures,
         settling=_settling(world, node, followers) if leads else 0,
         alone=0,

@@ -21,7 +21,7 @@ from pgherd.peers import HttpPeers
 from pgherd.postgres import Postgres
 from pgherd.postmaster import Cage
 from pgherd.store import Store
-from pgherd.systemd import SignsOfLife, is_restart
+from pgherd.systemd import SignsOfLife, is_restart, is_shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -150,8 +150,10 @@ class Agent:
 
     async def _end(self) -> None:
         """Leave PostgreSQL running for our successor, or stop it and hand the lead over."""
-        if await is_restart(UNIT) and await self._successor_can_start():
-            log.info("restarting: PostgreSQL and the lease stay for the next agent")
+        # In maintenance mode PostgreSQL is left alone (R18), unless the host goes down with it.
+        is_paused = self._loop.view.settings.pause and not await is_shutdown()
+        if is_paused or (await is_restart(UNIT) and await self._successor_can_start()):
+            log.info("ending: PostgreSQL and the lease stay for the next agent")
             await self._loop.operations.cancel()
             self._keeper.save()
             self._loop.finished.set()

@@ -8,24 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgherd.actions import Action
-from pgherd.rules import birth, election, primary, recovery, restart, safety, standby
-from pgherd.rules.handover import is_called
+from pgherd.rules import birth, election, pause, primary, recovery, restart, safety, standby
 from pgherd.rules.rule import Rule, nothing
 from pgherd.view import View
-
-
-def _is_left_alone(view: View) -> bool:
-    # A member without data is no harm to anybody: it gets its copy.
-    is_copied = not view.instance.has_data and view.other_leader is not None
-    return view.settings.pause and not (view.holds_key or is_called(view) or is_copied)
-
-
-PAUSED: Final = Rule(
-    "paused",
-    _is_left_alone,
-    nothing,
-    "in maintenance mode PostgreSQL is left as it is",
-)
 
 IDLE: Final = Rule(
     "wait",
@@ -37,7 +22,7 @@ IDLE: Final = Rule(
 RULES: Final[tuple[Rule, ...]] = (
     *safety.RULES,
     *restart.RULES,
-    PAUSED,
+    *pause.RULES,
     *birth.RULES,
     *recovery.RULES,
     *primary.RULES,

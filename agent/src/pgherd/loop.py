@@ -21,6 +21,7 @@ from pgherd.lag import Progress
 from pgherd.leadership import Leadership
 from pgherd.model import Cluster, Instance, Process
 from pgherd.operations import Operations
+from pgherd.pauses import PauseNote
 from pgherd.published import member_key
 from pgherd.switchover import Switchover
 from pgherd.tracking import Tracker
@@ -94,6 +95,7 @@ class Loop:
         self.failure: Exception | None = None
         self.operations = Operations(effects.clock, wake.set)
         self.wanted = Wanted()
+        self._pause = PauseNote(config.runtime_dir / f"{config.scope}.paused")
         # Reads the configuration file again; returns what is wrong with it.
         self.reread: Callable[[], Sequence[str]] = list
         self.upkeep = Upkeep(config, effects.store, effects.postgres, effects.clock)
@@ -213,6 +215,7 @@ class Loop:
         if cluster is not None and answers:
             await self._apply_dynamic(cluster, instance)
             self.wanted.recall(cluster, self.config.name)
+            self._pause.update(cluster.settings.pause)
         peers, reach = await self._ask_peers(cluster, instance, answers=answers)
         alone = cluster if instance.may_write and not answers else None
         self.failsafe.attend(alone, self.upkeep.failsafe_written)
@@ -237,6 +240,7 @@ class Loop:
             reach=reach,
             wall=time.time(),
             handover_failure=self.switchover.failure(cluster),
+            was_paused=self._pause.is_paused,
             restart=self.wanted.restart,
             scheduled_restart=self.wanted.scheduled,
             reinitialize=self.wanted.reinitialize,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from pgherd.decide import IDLE, PAUSED
-from pgherd.rules import birth, election, primary, recovery, restart, safety, standby
+from pgherd.decide import IDLE
+from pgherd.rules import birth, election, pause, primary, recovery, restart, safety, standby
 
 if TYPE_CHECKING:
     from pgherd.rules.rule import Rule
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SUBJECTS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
     ("What comes before everything else", safety.RULES),
     ("A restart that was asked for", restart.RULES),
-    ("Maintenance mode", (PAUSED,)),
+    ("Maintenance mode", pause.RULES),
     ("A member without data", birth.RULES),
     ("PostgreSQL has data and does not answer", recovery.RULES),
     ("A running primary", primary.RULES),

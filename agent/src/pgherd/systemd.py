@@ -99,20 +99,33 @@ async def is_restart(unit: str, within: float = 2.0) -> bool:
     `systemctl restart` queues a job of type restart, `systemctl stop` and a shutdown one of type
     stop. When systemd cannot be asked the answer is no: stopping PostgreSQL is the safe reading.
     """
-    command = ["systemctl", "list-jobs", "--no-legend", "--plain", unit]
+    output = await _systemctl(within, "list-jobs", "--no-legend", "--plain", unit)
+    # Columns: job number, unit, type, state.
+    jobs = [line.split() for line in output.splitlines()]
+    return any(len(job) >= 3 and job[1] == unit and job[2] == "restart" for job in jobs)
+
+
+async def is_shutdown(within: float = 2.0) -> bool:
+    """Tell whether the host is shutting down; no when systemd cannot be asked."""
+    return (await _systemctl(within, "is-system-running")).strip() == "stopping"
+
+
+async def _systemctl(within: float, *arguments: str) -> str:
+    """Return what systemctl prints, nothing when it cannot be run or takes too long."""
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            "systemctl",
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
         )
     except OSError:
-        return False
+        return ""
     try:
         async with asyncio.timeout(within):
             output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
-        return False
-    # Columns: job number, unit, type, state.
-    jobs = [line.split() for line in output.decode().splitlines()]
-    return any(len(job) >= 3 and job[1] == unit and job[2] == "restart" for job in jobs)
+        return ""
+    return output.decode()

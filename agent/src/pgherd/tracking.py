@@ -82,7 +82,8 @@ class Tracker:
         was_starting = self._starting_since is not None
         is_starting = instance.process is Process.STARTING
         self._starting_since = (self._starting_since or now) if is_starting else None
-        if instance.is_running:
+        if instance.is_running or (cluster is not None and cluster.settings.pause):
+            # What happens in maintenance mode is not held against anybody.
             self.start_failures = 0
         elif was_starting and not is_starting and not busy:
             self.start_failures += 1

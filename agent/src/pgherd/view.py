@@ -81,6 +81,8 @@ class View:
     :param guarded: the guard process has our orders.
     :param handover_failure: why the handover that is asked for came to nothing here.
     :param reach: peers we reach, asked because the leader has lost its standbys.
+    :param was_paused: the cluster was paused when etcd answered last; for agents that have not
+        heard from it yet.
     :param restart: a restart of PostgreSQL that an operator asks for.
     :param scheduled_restart: one that is asked for later.
     :param reinitialize: a new copy in the place of our data that an operator asks for.
@@ -120,6 +122,7 @@ class View:
     reach: frozenset[str] | None = None
     wall: float = 0.0
     handover_failure: str | None = None
+    was_paused: bool = False
     restart: Restart | None = None
     scheduled_restart: ScheduledRestart | None = None
     reinitialize: Reinitialize | None = None
@@ -128,7 +131,7 @@ class View:
 
     @property
     def settings(self) -> Settings:
-        return self.cluster.settings if self.cluster else Settings()
+        return self.cluster.settings if self.cluster else Settings(pause=self.was_paused)
 
     @property
     def can_lead(self) -> bool:
@@ -147,6 +150,14 @@ class View:
     @property
     def handover(self) -> Handover | None:
         return self.cluster.handover if self.cluster else None
+
+    @property
+    def is_foreign(self) -> bool:
+        """The data here is another cluster's."""
+        found, cluster = self.instance.system_id, self.cluster
+        if not (self.store_answers and found and cluster and cluster.initialize):
+            return False
+        return found != cluster.initialize
 
     @property
     def sync(self) -> SyncKey | None:

@@ -6,20 +6,12 @@ from typing import Final
 from pgherd.actions import Demote, Lead, ReleaseKey, Retire, TakeKey
 from pgherd.rules import handover, sync
 from pgherd.rules.rule import Rule, nothing
-from pgherd.rules.successors import others_can_lead, was_succeeded
+from pgherd.rules.successors import others_can_lead, someone_went_on
 from pgherd.view import View
 
 
-def _someone_went_on(view: View) -> bool:
-    """Tell whether another primary lives or was elected, or a newer timeline exists (R7)."""
-    ours = view.instance.timeline or 0
-    if view.is_unlocked and was_succeeded(view):
-        return True
-    return any(peer.is_primary or (peer.timeline or 0) > ours for peer in view.peers.values())
-
-
 def _is_unfit(view: View) -> bool:
-    unfit = bool(view.instance.disk) or view.watchdog_missing
+    unfit = (bool(view.instance.disk) or view.watchdog_missing) and not view.settings.pause
     return view.instance.is_primary and view.holds_key and unfit and others_can_lead(view)
 
 
@@ -57,7 +49,7 @@ RULES: Final = (
     ),
     Rule(
         "demote_behind_history",
-        lambda view: view.instance.is_primary and _someone_went_on(view),
+        lambda view: view.instance.is_primary and someone_went_on(view),
         lambda view: (Demote(),),
         "the cluster has gone on without this primary",
     ),

@@ -28,13 +28,6 @@ def _is_hung(view: View) -> bool:
     return running and 0 < limit < view.silent_seconds and not view.settings.pause
 
 
-def _is_foreign(view: View) -> bool:
-    found, cluster = view.instance.system_id, view.cluster
-    return bool(
-        view.store_answers and found and cluster and cluster.initialize
-    ) and found != _expected(view)
-
-
 def _expected(view: View) -> str:
     return (view.cluster.initialize or "") if view.cluster else ""
 
@@ -70,7 +63,7 @@ RULES: Final = (
     ),
     Rule(
         "refuse_foreign_data",
-        _is_foreign,
+        lambda view: view.is_foreign and not view.settings.pause,
         _refuse,
         "the data directory belongs to another cluster and is not ours to touch",
     ),

@@ -31,6 +31,14 @@ def was_succeeded(view: View) -> bool:
     return view.sync is not None and view.sync.leader != view.me
 
 
+def someone_went_on(view: View) -> bool:
+    """Tell whether another primary lives or was elected, or a newer timeline exists (R7)."""
+    ours = view.instance.timeline or 0
+    if view.is_unlocked and was_succeeded(view):
+        return True
+    return any(peer.is_primary or (peer.timeline or 0) > ours for peer in view.peers.values())
+
+
 def succession(view: View) -> SyncKey | None:
     """Return what `/sync` must be once we are the leader; None without synchronous replication."""
     if view.sync is None:

@@ -195,7 +195,8 @@ def _is_cut_off(view: View) -> bool:
     sync = view.sync
     # A side of one would have no second copy either, and would hand the key back in turn.
     wanted = max(2, sync.electing.quorum + 1) if sync is not None else 0
-    return _asks(view) and sync is not None and len(other_side(view)) >= wanted
+    found = sync is not None and len(other_side(view)) >= wanted
+    return found and _asks(view) and not view.settings.pause
 
 
 def _ask(view: View) -> tuple[Action, ...]:

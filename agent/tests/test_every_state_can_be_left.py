@@ -273,7 +273,7 @@ WALKS: Final = [
     (Asked("on", handover="failover"), lockstep, FAULTS),
     (Asked("off", handover="switchover"), lockstep, FAULTS),
     (Asked("quorum", size=2, pausing=True), every_turn, FAULTS),
-    (Asked("quorum", pausing=True), lockstep, FAULTS),
+    (Asked("off", size=2, pausing=True), every_turn, FAULTS),
 ]
 
 

@@ -151,6 +151,13 @@ class TestAStandby:
         asked = view(standby(), cluster=cluster(ME, config=PAUSED, handover=TO_US))
         assert decide(asked).actions == (Promote(),)
 
+    def test_the_leader_of_a_standby_cluster_leads_on(self) -> None:
+        remote = {"standby_cluster": {"host": "192.0.2.9", "port": 5432}, **PAUSED}
+        seen = view(standby(), cluster=cluster(ME, config=remote), diverged=False)
+        assert Lead() in decide(seen).actions
+        demoted = view(primary(), cluster=cluster(ME, config=remote))
+        assert decide(demoted).actions == (Lead(),)
+
     def test_no_cluster_is_created(self) -> None:
         empty = unlocked(Instance(), cluster=cluster(None, initialize=None, config=PAUSED))
         assert fired(empty) == "paused"
@@ -164,7 +171,7 @@ class TestTheAgent:
         await stage.put(config=PAUSED)
         await stage.round()
         deadlines = [stage.rig.guard.deadline]
-        await stage.put(config={})
+        await stage.put(config={"ttl": 30})
         await stage.round()
         deadlines.append(stage.rig.guard.deadline)
         assert [deadline is None for deadline in deadlines] == [True, False]
@@ -196,7 +203,7 @@ class TestTheAgent:
         successor.rig.etcd.is_down = True
         assert await successor.round() != "demote_without_key"
         assert ("stop_now",) not in successor.calls
-        await stage.put(config={})
+        await stage.put(config={"ttl": 30})
         await stage.round()
         later = Stage(tmp_path)
         later.rig.postgres.instance = primary()

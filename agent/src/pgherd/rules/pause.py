@@ -58,7 +58,8 @@ def _leads_nothing(view: View) -> bool:
         # What stopped it was an operation of ours, which failed, or has its candidate waiting.
         return False
     is_down = view.instance.process is Process.STOPPED
-    return is_down or (view.instance.is_standby and not _is_promoted_as_asked(view))
+    is_standby = view.instance.is_standby and view.remote is None
+    return is_down or (is_standby and not _is_promoted_as_asked(view))
 
 
 def _starts(view: View) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import urllib.error
@@ -27,6 +28,8 @@ REST_TIMEOUT_SECONDS: Final = 1.0
 CLUSTER_NAME: Final = "demo"
 MEMBERS: Final = ("pg1", "pg2", "pg3")
 SUPERUSER: Final = "postgres"
+REST_USER: Final = "pgherd"
+REST_SECRET: Final = INVENTORY / ".secrets" / CLUSTER_NAME / "agent-rest"
 SECRET: Final = INVENTORY / ".secrets" / CLUSTER_NAME / "postgresql-superuser"
 
 
@@ -60,6 +63,25 @@ class Cluster:
         url = f"http://{self.settings.address(host)}:{REST_PORT}{path}"
         try:
             with urllib.request.urlopen(url, timeout=REST_TIMEOUT_SECONDS) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def ask(
+        self, host: str, method: str, path: str, body: Any = None, within: float = 120
+    ) -> tuple[int, str]:
+        """Return status and text of *host*'s agent's answer to what changes something.
+
+        Raises OSError when there is none within *within* seconds.
+        """
+        url = f"http://{self.settings.address(host)}:{REST_PORT}{path}"
+        login = f"{REST_USER}:{REST_SECRET.read_text(encoding='utf-8').strip()}"
+        headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+        data = json.dumps({} if body is None else body).encode()
+        request = urllib.request.Request(url, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=within) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

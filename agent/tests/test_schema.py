@@ -119,6 +119,9 @@ def test_an_empty_fragment_is_fine() -> None:
         ("tags", {"nofailover": "no"}),
         ("tags", {"failover_priority": "high"}),
         ("tags", {"failover_priority": True}),
+        ("tags", {"nostream": "yes"}),
+        ("tags", {"replicatefrom": "not a name"}),
+        ("tags", {"replicatefrom": ["pg2"]}),
         ("log.level", "LOUD"),
     ],
 )
@@ -142,6 +145,8 @@ def test_a_wrong_value_is_named_with_its_key_and_shown(path: str, value: Any) ->
         ("fencing", {"mode": "required", "agent": "true", "hosts": {"pg1": {"plug": 1}}}),
         ("fencing", {"mode": "best_effort", "agent": "/bin/true", "hosts": {"pg1": {}}}),
         ("tags", {"failover_priority": 0, "nofailover": True, "rack": ["r", 1]}),
+        ("tags", {"nostream": True, "replicatefrom": "pg2"}),
+        ("tags", {"replicatefrom": None}),
     ],
 )
 def test_a_good_value_is_no_problem(path: str, value: Any) -> None:

@@ -91,6 +91,16 @@ PAUSE_SECONDS = 0.5
 LEADERS = ("leader", "standby_leader")
 
 
+def good_states(member: dict[str, Any]) -> tuple[str, ...]:
+    """Return the states in which *member* does what its role and its tags ask of it."""
+    if member.get("role") == "leader":
+        return ("running",)
+    from_archive = member.get("role") == "standby_leader" or (member.get("tags") or {}).get(
+        "nostream"
+    )
+    return ("streaming", "in archive recovery") if from_archive else ("streaming",)
+
+
 def assess(members: list[dict[str, Any]], wanted: list[str]) -> list[str]:
     """Return what keeps the cluster of *wanted* members from health, a sentence each."""
     problems = []
@@ -100,7 +110,7 @@ def assess(members: list[dict[str, Any]], wanted: list[str]) -> list[str]:
         problems.append(f"there are {len(leaders)} leaders" if leaders else "there is no leader")
     for name in wanted:
         state = str(known.get(name, {}).get("state", ""))
-        healthy = state == ("running" if name in leaders else "streaming")
+        healthy = state in good_states(known.get(name, {}))
         if name not in known:
             problems.append(f"{name} has not shown up in the cluster")
         elif not healthy:

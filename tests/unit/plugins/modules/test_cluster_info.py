@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.pgherd.cluster.plugins.modules.cluster_info import assess
 
 LEADER = {"name": "pg1", "role": "leader", "state": "running"}
 STANDBY = {"name": "pg2", "role": "replica", "state": "streaming"}
+# The leader of a standby cluster is a standby itself; an archive may be all it has.
+FIRST_STANDBY = {"name": "pg1", "role": "standby_leader", "state": "streaming"}
+ARCHIVE = {"state": "in archive recovery"}
 
 
 @pytest.mark.parametrize(
@@ -21,8 +26,13 @@ STANDBY = {"name": "pg2", "role": "replica", "state": "streaming"}
         ([LEADER, STANDBY | {"state": "running"}], ["pg2 is `running`"]),
         ([LEADER | {"state": "starting"}, STANDBY], ["pg1 is `starting`"]),
         ([LEADER, STANDBY | {"role": "leader", "state": "running"}], ["there are 2 leaders"]),
+        ([FIRST_STANDBY, STANDBY], []),
+        ([FIRST_STANDBY | ARCHIVE, STANDBY], []),
+        ([FIRST_STANDBY | {"state": "running"}, STANDBY], ["pg1 is `running`"]),
+        ([LEADER, STANDBY | ARCHIVE], ["pg2 is `in archive recovery`"]),
+        ([LEADER, STANDBY | ARCHIVE | {"tags": {"nostream": True}}], []),
         ([LEADER | {"role": "replica"}, STANDBY], ["there is no leader", "pg1 is `running`"]),
     ],
 )  # fmt: skip
-def test_assess(members: list[dict[str, str]], problems: list[str]) -> None:
+def test_assess(members: list[dict[str, Any]], problems: list[str]) -> None:
     assert assess(members, ["pg1", "pg2"]) == problems

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pgherd.config import Config
+    from pgherd.config import BootstrapMethod, Config
     from pgherd.history import Branch
     from pgherd.model import Instance, Member
     from pgherd.view import Peer
@@ -246,8 +246,11 @@ class ScriptedPostgres(Postgres):
     async def create_accounts(self) -> None:
         self._note("create_accounts")
 
-    async def clone(self, source: Member) -> None:
-        self._note("clone", source.name)
+    async def clone(self, source: Member | None) -> None:
+        self._note("clone", source.name if source else "a backup")
+
+    async def bootstrap(self, method: BootstrapMethod) -> None:
+        self._note("bootstrap", method.name)
 
     def set_aside(self, suffix: str) -> Path | None:
         self._note("set_aside", suffix)

@@ -141,6 +141,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "give_up_key_without_data": (view(Instance(), cluster=cluster(ME)), (Demote(), ReleaseKey())),
     "bootstrap": (unlocked(Instance(), cluster=cluster(None, initialize=None)), (Bootstrap(),)),
     "clone": (view(Instance()), (Clone(PG2),)),
+    "restore": (unlocked(Instance(), restores=True), (Clone(None),)),
     "wait_for_source": (unlocked(Instance()), ()),
     "read_etcd_first": (
         view(stopped("in production"), cluster=cluster(ME), store_answers=False),

@@ -318,6 +318,8 @@ NOT_WALKED: Final = {
     "restart_standby",
     "wait_for_etcd",
     "wait_for_source",
+    # Backups are the operator's.
+    "restore",
 }
 # What one fault does not lead to.
 NEED_MORE_FAULTS: Final = {

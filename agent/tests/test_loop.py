@@ -348,8 +348,9 @@ class TestBirth:
 
         await stage.rig.keeper.renew()
         slow = Slow(stage.rig.config, Instance(system_id=SYSTEM_ID))
+        rig = stage.rig
         with pytest.raises(StoreError, match="lost"):
-            await bootstrap(stage.rig.config, stage.rig.store, stage.rig.keeper, slow)
+            await bootstrap(rig.config, rig.store, rig.keeper, slow, rig.loop.operations.tell)
         assert slow.calls[-2:] == [("stop_now",), ("set_aside", "failed")]
         assert (stage.key("initialize"), stage.key("leader")) == ("", None)
 

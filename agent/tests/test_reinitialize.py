@@ -165,6 +165,7 @@ class TestTheOldData:
         seen = view(Instance(), reinitialize=wish, cluster=cluster(members=HAVING_BOTH))
         [action] = decide(seen).actions
         assert isinstance(action, Clone)
+        assert action.source is not None
         assert action.source.name == source
 
 

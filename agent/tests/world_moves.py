@@ -131,6 +131,7 @@ def _done(world: World, number: int, sight: Sight, action: Action) -> World:
         case Rejoin(leader):
             return _rejoined(world, number, number_of(leader.name))
         case Clone(source):
+            assert source is not None, "no backups here"
             return _rejoined(world, number, number_of(source.name))
         case Bootstrap():
             return _born(world, number)

@@ -110,7 +110,8 @@ class Actor:
                 begin("clone", clone(postgres, source, view.upstream))
             case Bootstrap():
                 begin("bootstrap", bootstrap(loop.config, loop.effects.store,
-                                             loop.effects.keeper, postgres))  # fmt: skip
+                                             loop.effects.keeper, postgres,
+                                             loop.operations.tell))  # fmt: skip
             case RestartPrimary(names):
                 begin("restart primary", restart_primary(loop, view, names))
             case RestartStandby(upstream):

@@ -14,9 +14,12 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Clone:
-    """Copy the data directory from *source* and start as its standby."""
+    """Copy the data directory from *source* and start as its standby.
 
-    source: Member
+    :param source: None when there is nobody to copy, but a backup.
+    """
+
+    source: Member | None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ REWINDING: Final = "rewinding"
 # A directory that is being replaced waits here, in case that fails.
 REPLACED: Final = "replaced"
 TRASH: Final = "trash"
+# Stands beside a data directory that a command is still filling in its place.
+FILLING: Final = "filling"
 
 
 def beside(data_dir: Path, suffix: str) -> Path:
@@ -37,6 +39,9 @@ def staging(data_dir: Path) -> Path:
 
     :raises PostgresError: *data_dir* holds something, or the directory cannot be made.
     """
+    if beside(data_dir, FILLING).exists():
+        # A method that failed, or an agent that died, has left half of a directory.
+        discard(data_dir)
     if data_dir.is_dir() and any(data_dir.iterdir()):
         raise PostgresError(
             f"{data_dir} is not empty and holds no database; it is left as it is. "
@@ -44,6 +49,7 @@ def staging(data_dir: Path) -> Path:
         )
     path = beside(data_dir, "new")
     discard(path)
+    beside(data_dir, FILLING).unlink(missing_ok=True)
     # What pg_rewind left half done is of no use to anybody.
     discard(beside(data_dir, REWINDING))
     sweep(data_dir.parent, data_dir.name)
@@ -67,6 +73,38 @@ def put_in_place(path: Path, data_dir: Path) -> None:
     except OSError as error:
         raise PostgresError(f"{data_dir} is in the way: {error.strerror}") from error
     discard(beside(data_dir, REPLACED))
+
+
+def fill_in_place(data_dir: Path, *, keeps_leftovers: bool) -> Path:
+    """Make *data_dir* ready for a command that fills it in its place; return the mark beside it.
+
+    Until the mark is removed the directory does not count as data, whatever is in it.
+
+    :param keeps_leftovers: what an earlier try has left may be of use to the next one.
+    :raises PostgresError: there is something in *data_dir* that no such try has left.
+    """
+    mark = beside(data_dir, FILLING)
+    if data_dir.is_dir() and any(data_dir.iterdir()):
+        if not mark.exists():
+            raise PostgresError(
+                f"{data_dir} is not empty and holds no database; it is left as it is. "
+                "Move its content away and this member goes on by itself."
+            )
+        if not keeps_leftovers:
+            discard(data_dir)
+    discard(beside(data_dir, REWINDING))
+    sweep(data_dir.parent, data_dir.name)
+    try:
+        mark.touch(0o600)
+        data_dir.mkdir(0o700, exist_ok=True)
+    except OSError as error:
+        raise PostgresError(f"{data_dir} cannot be made: {error.strerror}") from error
+    return mark
+
+
+def holds_data(data_dir: Path) -> bool:
+    """Tell whether there is a whole data directory."""
+    return (data_dir / "PG_VERSION").exists() and not beside(data_dir, FILLING).exists()
 
 
 def set_aside(data_dir: Path, suffix: str) -> Path | None:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 KEPT_LINES: Final = 20
 # The pipe of a command that has ended is empty after this long, seconds.
 LAST_WORDS_SECONDS: Final = 1.0
+# A stop waits for `before_stop` so long, seconds.
+BEFORE_STOP_SECONDS: Final = 30.0
 
 
 async def run_command(
@@ -89,3 +91,13 @@ async def _hear(process: asyncio.subprocess.Process, program: str, heard: list[s
         heard.append(line.decode(errors="replace").rstrip())
         del heard[:-KEPT_LINES]
         log.info("%s: %s", program, heard[-1])
+
+
+async def before_stop(command: str) -> None:
+    """Run what an operator wants done before PostgreSQL stops; its failure changes nothing."""
+    if not command:
+        return
+    try:
+        await run_command(command, within=BEFORE_STOP_SECONDS)
+    except CommandError as error:
+        log.error("before_stop: %s", error)

@@ -19,6 +19,7 @@ from pgherd.errors import StoreError
 from pgherd.failsafe import Failsafe
 from pgherd.lag import Progress
 from pgherd.leadership import Leadership
+from pgherd.methods import leaderless_methods
 from pgherd.model import Cluster, Instance, Process
 from pgherd.operations import Operations
 from pgherd.pauses import PauseNote
@@ -245,6 +246,8 @@ class Loop:
             scheduled_restart=self.wanted.scheduled,
             reinitialize=self.wanted.reinitialize,
             config_problems=self.dynamic.problems,
+            phase=self.operations.phase,
+            restores=bool(leaderless_methods(self.config)),
             fruitless=self.tracker.fruitless(now),
         )
         view = replace(view, diverged=await self._judge(view))

@@ -78,7 +78,7 @@ class Collector:
         view = self._loop.view
         instance = view.instance
         streaming = instance.is_streaming
-        word = state(instance, view.operation)
+        word = state(instance, view.operation, view.phase)
         yield "patroni_version", "Patroni release spoken.", _padded(PATRONI_VERSION)
         yield "patroni_postgres_running", "PostgreSQL answers.", float(instance.is_running)
         yield (

@@ -25,6 +25,8 @@ LAST_PAUSE: Final = 10.0
 class Operations:
     """Runs at most one long operation.
 
+    `phase` is what the operation under way, or the last one, tells of itself; empty for nothing.
+
     :param on_end: called when an operation has ended, whatever its outcome.
     """
 
@@ -33,6 +35,7 @@ class Operations:
         self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
         self._name = ""
+        self.phase = ""
         self._failures: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
 
@@ -47,8 +50,15 @@ class Operations:
             work.close()
             return
         log.info("%s: begins", name)
-        self._name = name
+        self._name, self.phase = name, ""
         self._task = asyncio.create_task(self._run(name, work))
+
+    def tell(self, phase: str) -> None:
+        """Note how far the operation under way is, in Patroni's words for a member's state.
+
+        What has failed stands until another operation begins.
+        """
+        self.phase = phase
 
     async def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
         began = self._clock()

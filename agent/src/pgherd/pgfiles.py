@@ -130,7 +130,9 @@ class Files:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._pgpass = config.runtime_dir / "pgpass"
+        self.pgpass = config.runtime_dir / "pgpass"
+        # With what a restored cluster recovers before its first primary is one; None otherwise.
+        self.recovering: Mapping[str, Any] | None = None
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from now on."""
@@ -152,7 +154,7 @@ class Files:
         return conninfo(
             {
                 "user": user,
-                "passfile": self._pgpass,
+                "passfile": self.pgpass,
                 "host": host,
                 "port": port,
                 "dbname": database,
@@ -174,7 +176,7 @@ class Files:
             for account in sorted(accounts, key=lambda account: account.username)
             if account.password
         ]
-        write_atomically(self._pgpass, "".join(lines))
+        write_atomically(self.pgpass, "".join(lines))
 
     @property
     def _kept(self) -> Path:
@@ -224,6 +226,7 @@ class Files:
             settings["primary_slot_name"] = upstream.slot
         settings["recovery_target_timeline"] = "latest"
         settings["synchronous_standby_names"] = sync_names
+        settings |= self.recovering or {}
         lines = [f"{name} = {quote(value)}\n" for name, value in settings.items()]
         include = "include_if_exists 'postgresql.base.conf'\n"
         changed = write_atomically(data_dir / "postgresql.conf", HEADER + include + "".join(lines))
@@ -231,6 +234,9 @@ class Files:
         changed |= write_atomically(data_dir / "pg_hba.conf", hba)
         ident = HEADER + "".join(f"{line}\n" for line in postgres.pg_ident)
         changed |= write_atomically(data_dir / "pg_ident.conf", ident)
+        if self.recovering is not None:
+            # The command that restored it may have left the recovery's configuration there.
+            return changed
         return take_back(data_dir / "postgresql.auto.conf") or changed
 
     def parameters(self, dynamic: Mapping[str, Any], control: Control | None) -> dict[str, Any]:
@@ -239,7 +245,12 @@ class Files:
         # The files of this host are refused with the names that are ours to set; what etcd holds
         # may have them.
         allowed = {name: dynamic[name] for name in dynamic if name not in MANAGED_PARAMETERS}
-        merged = {**BASE_PARAMETERS, **postgres.default_parameters, **allowed}
+        own = {
+            name: value
+            for name, value in postgres.recovery_conf.items()
+            if name not in MANAGED_PARAMETERS
+        }
+        merged = {**BASE_PARAMETERS, **postgres.default_parameters, **allowed, **own}
         merged.update(postgres.parameters)
         settings = {name: value for name, value in merged.items() if value is not None}
         for name in SENSITIVE_PARAMETERS if control is not None else ():

@@ -9,10 +9,12 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.accounts import create_accounts
-from pgherd.datadir import put_in_place, set_aside, staging
+from pgherd.datadir import holds_data, set_aside
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.guard_instance import DoomedInstance
 from pgherd.history import Branch, parse_history, skip_timelines
+from pgherd.hooks import before_stop
+from pgherd.methods import make_copy, run_bootstrap_method, run_initdb
 from pgherd.model import Control, Instance, Member, Remote
 from pgherd.pgfiles import Files, Upstream, conninfo, slot_name
 from pgherd.pglog import last_words
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pgherd.config import Config
+    from pgherd.config import BootstrapMethod, Config
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ class Postgres:
 
     async def observe(self) -> Instance:
         """Return what the instance looks like now; never raises for a sick one."""
-        if not (self.data_dir / "PG_VERSION").exists():
+        if not holds_data(self.data_dir):
             return Instance()
         if self.postmaster() is None or self._postmaster is self._ended:
             self._control = await self._read_control()
@@ -331,6 +333,7 @@ class Postgres:
 
         :raises PostgresError: it does not end even then.
         """
+        await before_stop(self._config.postgres.before_stop)
         await self._connection.close()
         postmaster = self.postmaster()
         if postmaster is None:
@@ -352,6 +355,7 @@ class Postgres:
         :return: where the shutdown checkpoint begins (bytes): who has WAL beyond it has everything.
         :raises PostgresError: it did not come to that.
         """
+        await before_stop(self._config.postgres.before_stop)
         await self._connection.close()
         postmaster = self.postmaster()
         if postmaster is None:
@@ -495,37 +499,16 @@ class Postgres:
     # Birth
 
     async def initdb(self, options: Mapping[str, Any]) -> None:
-        """Create the data directory, beside its place first.
+        """Create the data directory with initdb's long *options*; raises PostgresError."""
+        await run_initdb(self, options)
 
-        :param options: initdb's long options; true for one without a value.
-        :raises PostgresError: something is in the way, or initdb failed (and cleaned up).
-        """
-        path = staging(self.data_dir)
-        user = self._config.postgres.superuser.username
-        flags = [
-            f"--{name}" if value is True else f"--{name}={value}"
-            for name, value in options.items()
-            if value is not False
-        ]
-        await self.programs.run(
-            "initdb", f"--pgdata={path}", f"--username={user}",
-            "--auth-local=peer", "--auth-host=scram-sha-256", *flags,
-        )  # fmt: skip
-        put_in_place(path, self.data_dir)
+    async def clone(self, source: Member | None) -> None:
+        """Fill the data directory with a copy of *source*, or a backup; raises PostgresError."""
+        await make_copy(self, source)
 
-    async def clone(self, source: Member) -> None:
-        """Copy *source*'s data directory over the replication protocol, beside its place first.
-
-        :raises PostgresError: something is in the way, or pg_basebackup failed.
-        """
-        path = staging(self.data_dir)
-        user = self._config.postgres.replication.username
-        self.files.write_pgpass()
-        await self.programs.run(
-            "pg_basebackup", "--pgdata", str(path), "--wal-method=stream", "--checkpoint=fast",
-            "--dbname", self.files.upstream_conninfo(source.host, source.port, user),
-        )  # fmt: skip
-        put_in_place(path, self.data_dir)
+    async def bootstrap(self, method: BootstrapMethod) -> None:
+        """Create the data directory with the operator's command; raises PostgresError."""
+        await run_bootstrap_method(self, method)
 
     def set_aside(self, suffix: str) -> Path | None:
         """Rename the data directory, replacing what was set aside so before; None without one."""

@@ -31,8 +31,13 @@ REPLICATION_KEYS: Final = (
 )
 
 
-def state(instance: Instance, operation: str | None) -> str:
-    """Return Patroni's word for what the instance is doing."""
+def state(instance: Instance, operation: str | None, phase: str = "") -> str:
+    """Return Patroni's word for what the instance is doing.
+
+    :param phase: how far the operation is, in such a word, if it tells.
+    """
+    if phase and not (operation is None and instance.has_data):
+        return phase
     if operation == "bootstrap":
         return "initializing new cluster"
     if operation == "reinitialize":
@@ -72,7 +77,7 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
     data: dict[str, Any] = {
         "conn_url": config.conn_url,
         "api_url": config.api_url,
-        "state": state(instance, view.activity),
+        "state": state(instance, view.activity, view.phase),
         "role": role(view, instance),
         "version": PATRONI_VERSION,
     }
@@ -130,7 +135,7 @@ def patroni_body(
     :param standbys: how far the others are behind us, which only a leader knows.
     """
     body: dict[str, Any] = {
-        "state": state(instance, view.activity),
+        "state": state(instance, view.activity, view.phase),
         "role": role(view, instance),
     }
     if instance.is_running:

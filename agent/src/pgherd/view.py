@@ -86,6 +86,8 @@ class View:
     :param restart: a restart of PostgreSQL that an operator asks for.
     :param scheduled_restart: one that is asked for later.
     :param reinitialize: a new copy in the place of our data that an operator asks for.
+    :param restores: there is a replica method that needs nobody to copy.
+    :param phase: how far the operation is, or how the last one failed, in Patroni's words.
     :param config_problems: what in the dynamic configuration is not heeded, and why.
     :param fruitless: the standby that we should stream from and have not got anything from lately.
     """
@@ -127,6 +129,8 @@ class View:
     scheduled_restart: ScheduledRestart | None = None
     reinitialize: Reinitialize | None = None
     config_problems: tuple[str, ...] = ()
+    phase: str = ""
+    restores: bool = False
     fruitless: str | None = None
 
     @property

@@ -309,7 +309,8 @@ class SimPostgres(Postgres):
         server.data.wal.append(Record(1, 0, server.name))
         server.data.flushed = 1
 
-    async def clone(self, source: Member) -> None:
+    async def clone(self, source: Member | None) -> None:
+        assert source is not None, "there is no backup here"
         self.server.data = await copy_of(self.server, source)
 
     def set_aside(self, suffix: str) -> Any:

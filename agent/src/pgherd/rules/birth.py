@@ -25,6 +25,11 @@ def _may_bootstrap(view: View) -> bool:
     )
 
 
+def _exists(view: View) -> bool:
+    """Whether the cluster was created; the key is empty while somebody is at it."""
+    return view.cluster is not None and bool(view.cluster.initialize)
+
+
 def _source(view: View) -> Member | None:
     """Return a member to copy from: one tagged ``clonefrom``, else the leader (R40)."""
     leader = view.other_leader
@@ -37,7 +42,10 @@ def _source(view: View) -> Member | None:
     ]
     wish = view.reinitialize
     from_leader = wish is not None and wish.from_leader
-    return willing[0] if willing and not from_leader else leader
+    if not willing or from_leader:
+        return leader
+    # Members that ask at the same time do not all ask the same one.
+    return willing[sum(view.me.encode()) % len(willing)]
 
 
 def _clone(view: View) -> tuple[Action, ...]:
@@ -63,6 +71,12 @@ RULES: Final = (
         lambda view: _is_empty(view) and view.store_answers and _source(view) is not None,
         _clone,
         "the cluster lives and this member has no data",
+    ),
+    Rule(
+        "restore",
+        lambda view: _is_empty(view) and view.restores and view.is_unlocked and _exists(view),
+        lambda view: (Clone(None),),
+        "the cluster has no leader to be copied, and there is a backup",
     ),
     Rule(
         "wait_for_source",

@@ -10,6 +10,7 @@ import click
 
 from pgherd.commands.changes import change_config, read_config
 from pgherd.commands.listing import render
+from pgherd.commands.look import seen
 from pgherd.commands.session import leader_of, session_command
 from pgherd.errors import PgherdError
 
@@ -41,7 +42,7 @@ def demote_cluster_command(session: Session, *, within: float, **given: Any) -> 
         raise PgherdError("there is no leader to demote")
     if leader["role"] == "standby_leader":
         raise PgherdError("the cluster follows another one already")
-    session.tell(render(session.cluster()))
+    session.tell(render(seen(session)[0]))
     session.confirm(f"Demote cluster {session.config.scope}? It takes no writes then.")
     change_config(session, {"standby_cluster": source})
     _finish(session, "standby_leader", within, "demoted: it follows the other one")
@@ -57,7 +58,7 @@ def promote_cluster_command(session: Session, *, within: float) -> None:
     """
     if "standby_cluster" not in read_config(session):
         raise PgherdError("the cluster follows no other one")
-    session.tell(render(session.cluster()))
+    session.tell(render(seen(session)[0]))
     session.confirm(f"Promote cluster {session.config.scope}?")
     change_config(session, {"standby_cluster": None})
     _finish(session, "primary", within, "promoted: it takes writes")
@@ -83,7 +84,7 @@ def _finish(session: Session, role: str, within: float, text: str) -> None:
         session.answer({"ok": True, "leader": cluster.leader.name if cluster.leader else None})
     else:
         click.echo(click.style(f"Cluster {session.config.scope} is {text}", fg="green"))
-        click.echo(render(session.cluster()))
+        click.echo(render(seen(session)[0]))
 
 
 @click.command("remove")
@@ -109,10 +110,11 @@ def remove_command(session: Session) -> None:
         raise PgherdError(f"etcd holds nothing of cluster {scope}")
     alive = [key for key in found if key.lease]
     if alive:
-        names = sorted({key.key.removeprefix(base).removeprefix("members/") for key in alive})
-        raise PgherdError(
-            f"agents are running: {', '.join(names)}; stop them first (systemctl stop pgherd)"
-        )
+        members = [
+            key.key.removeprefix(base + "members/") for key in alive if "/members/" in key.key
+        ]
+        names = ", ".join(sorted(members)) or "one"
+        raise PgherdError(f"agents are running: {names}; stop them first (systemctl stop pgherd)")
     for key in found:
         session.tell(f"  {key.key}")
     if not session.force:

@@ -53,7 +53,7 @@ def configuration(path: Path) -> Iterator[Finding]:
 
     area = "configuration"
     try:
-        load(path)
+        config = load(path)
     except ConfigError as error:
         for each in error.problems:
             yield problem(area, each, "correct it in the inventory and run site.yml")
@@ -66,6 +66,9 @@ def configuration(path: Path) -> Iterator[Finding]:
     for file in open_files:
         remedy = f"chmod o-rwx {file}: it may hold passwords"
         yield warning(area, f"{file} can be read by everybody", remedy)
+    if config.access.login is None:
+        text = "restapi.authentication is not set: the agent takes no requests to change anything"
+        yield warning(area, text, "run site.yml, which makes a password")
     if not open_files:
         yield good(area, f"{path} is well")
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ import click
 
 from pgherd.commands.drawing import duration
 from pgherd.commands.listing import render
+from pgherd.commands.look import seen
 from pgherd.commands.rest import Reply, UnreachableError
 from pgherd.commands.schedule import parse_schedule, scheduled_option
 from pgherd.commands.session import LEADING, by_use, leader_of, session_command
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 # How long an operation is followed whose request was cut off, seconds.
 FOLLOW_SECONDS: Final = 300.0
+# How long the cluster is waited for before it is shown again, seconds.
+SETTLE_SECONDS: Final = 5.0
 OPERATION: Final = "x-pgherd-operation"
 
 
@@ -56,7 +60,7 @@ def switchover_command(
     _check_candidate(candidate, others)
     at = parse_schedule(scheduled)
     body = {"leader": leader, "candidate": candidate, "scheduled_at": at}
-    session.tell(render(cluster))
+    session.tell(render(seen(session)[0]))
     moment = f" at {at}" if at else ""
     target = candidate or "the best standby"
     session.confirm(f"Switch over from {leader} to {target}{moment}?")
@@ -78,7 +82,7 @@ def failover_command(session: Session, *, candidate: str | None) -> None:
             raise click.UsageError("a failover is to somebody: say --candidate NAME")
         candidate = _prompt(f"Candidate ({', '.join(others)})", others[0] if others else "")
     _check_candidate(candidate, others)
-    session.tell(render(cluster))
+    session.tell(render(seen(session)[0]))
     row = leader_of(cluster)
     demoted = f", demoting {row['name']}" if row else ""
     session.confirm(f"Fail over to {candidate}{demoted}? Acknowledged writes may be lost.")
@@ -128,7 +132,17 @@ def _carry_out(
     if not session.as_json:
         took = "" if reply.status == 202 else f" ({duration(time.monotonic() - begun)})"
         click.echo(click.style(reply.text, fg="green") + took)
-        click.echo(render(session.cluster()))
+        if reply.status == 200:
+            _settle(session)
+        click.echo(render(seen(session)[0]))
+
+
+def _settle(session: Session) -> None:
+    """Give the others a moment to follow, so that what is shown is how it stays."""
+    from pgherd.commands.waits import Wanted, await_wanted
+
+    with contextlib.suppress(PgherdError):
+        await_wanted(session, Wanted(healthy=True), SETTLE_SECONDS)
 
 
 def _operations(session: Session) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ def _cells(row: Mapping[str, Any], indent: str, leader: Mapping[str, Any] | None
     colour = "green" if state in WELL else "red" if state in ILL else "yellow"
     waits = " *" if row.get("pending_restart") else ""
     timeline = row.get("timeline")
-    elsewhere = leader is not None and timeline != leader.get("timeline")
+    elsewhere = leader is not None and timeline not in (None, leader.get("timeline"))
     return [
         Cell(f"{indent}{row.get('name')}{waits}", bold=leads),
         Cell(f"{row.get('host')}:{row.get('port')}"),

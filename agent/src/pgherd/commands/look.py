@@ -38,7 +38,9 @@ def nodes_of(session: Session, members: list[dict[str, Any]]) -> dict[str, dict[
         return {str(row["name"]): body for row, body in zip(members, answers, strict=True)}
 
 
-def seen(session: Session, *, verbose: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def seen(
+    session: Session, *, verbose: bool = False
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the cluster as the leader sees it at this moment, and its members' own words.
 
     :raises NobodyAnswersError: nobody answers.

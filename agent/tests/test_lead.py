@@ -12,6 +12,7 @@ import pytest
 from agent.tests.builders import raw_config
 from agent.tests.command import Command, Host, agent, host, pgherd, write
 from agent.tests.etcd_processes import free_ports
+from pgherd.commands import lead
 from pgherd.etcd import Put
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from pgherd.etcd import Etcd
 
 __all__ = ["agent", "host", "pgherd"]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for a cluster that exists in answers only to settle."""
+    monkeypatch.setattr(lead, "SETTLE_SECONDS", 0.1)
+
 
 DONE = 'Successfully switched over to "pg2"'
 ENTRY = {"id": "ab12", "kind": "switchover", "state": "done", "result": DONE, "finished_at": "now"}

@@ -192,6 +192,15 @@ class TestHealthOfAStandby:
         served.show(view(standby(latest_end=0x9000), cluster=cluster(optime=0x3000)))
         assert await served.status("/replica?lag=16") == 503
 
+    @pytest.mark.parametrize("streams", [True, False])
+    async def test_how_its_wal_comes_can_be_asked_for(self, served: Served, streams: bool) -> None:
+        """1.3, after 4.1."""
+        served.show(view(standby(receiver_status="streaming" if streams else None)))
+        path = "/replica?replication_state="
+        assert await served.status(f"{path}streaming") == (200 if streams else 503)
+        assert await served.status(f"{path}in%20archive%20recovery") == (503 if streams else 200)
+        assert await served.status(f"{path}else") == 503
+
     @pytest.mark.parametrize(
         ("query", "code"),
         [

@@ -65,6 +65,17 @@ class TestCheckConfig:
             ["pgherd", "tags"],
         ]
 
+    def test_certificates_that_cannot_be_used_are_named(
+        self, pgherd: Command, tmp_path: Path
+    ) -> None:
+        """The next agent could not serve with them."""
+        raw = raw_config(tmp_path, ctl={"cacert": "/none"})
+        raw["restapi"]["certfile"] = "/none"
+        code, _, problems = pgherd("check-config", "-c", write(tmp_path, raw))
+        assert code == 1
+        sections = [line.split(": ")[1] for line in problems.splitlines()]
+        assert sections == ["restapi", "ctl"]
+
     def test_a_missing_file_is_1_and_named(self, pgherd: Command, tmp_path: Path) -> None:
         code, _, problems = pgherd("check-config", "-c", str(tmp_path / "none.yml"))
         assert code == 1

@@ -28,6 +28,7 @@ from pgherd.decide import RULES, decide
 from pgherd.metrics import exposition
 from pgherd.model import Instance
 from pgherd.server import Server
+from pgherd.settings import Tags
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,10 @@ PATRONIS = {
     "patroni_pending_restart": "gauge",
     "patroni_is_paused": "gauge",
     "patroni_postgres_state": "gauge",
+    # Patroni after 4.1.
+    "patroni_failsafe_mode_enabled": "gauge",
+    "patroni_failsafe_member": "gauge",
+    "patroni_failover_priority": "gauge",
 }
 
 
@@ -66,6 +71,7 @@ ACKNOWLEDGING = {
     mode: view(cluster=synchronous("pg2", sync_key("pg2", "pg1"), synchronous_mode=mode))
     for mode in ("on", "quorum")
 }
+FAILSAFE = cluster(config={"failsafe_mode": True}, failsafe={"pg1": "http://192.0.2.1:8008"})
 PROMISED = view(
     primary(), cluster=cluster(ME), store_answers=False, lease=None, failsafe_until=NOW + 1
 )
@@ -141,6 +147,13 @@ async def test_a_standby(tmp_path: Path) -> None:
         (view(stopped()), "patroni_postgres_running", 0),
         (view(operation="stop"), "patroni_postgres_state", 11),
         (view(Instance(), operation="clone"), "patroni_postgres_state", 4),
+        (view(stopped(), operation="restart"), "patroni_postgres_state", 9),
+        (view(), "patroni_failsafe_mode_enabled", 0),
+        (view(cluster=FAILSAFE), "patroni_failsafe_mode_enabled", 1),
+        (view(cluster=FAILSAFE), "patroni_failsafe_member", 1),
+        (view(cluster=FAILSAFE, me="pg9"), "patroni_failsafe_member", 0),
+        (view(tags=Tags(failover_priority=3)), "patroni_failover_priority", 3),
+        (view(tags=Tags(nofailover=True)), "patroni_failover_priority", 0),
         (unlocked(), "patroni_cluster_unlocked", 1),
         (view(cluster=None), "patroni_cluster_unlocked", 0),
         (view(cluster=cluster(config={"pause": True})), "patroni_is_paused", 1),
@@ -180,4 +193,15 @@ async def test_exactly_the_rule_that_fired_is_shown(tmp_path: Path) -> None:
 
 async def test_our_own_counters_keep_the_ending_prometheus_asks_for(tmp_path: Path) -> None:
     shown = values(tmp_path, view())
-    assert {"pgherd_rounds_total", "pgherd_decisions_total"} <= set(shown)
+    rest = {f"pgherd_rest_{word}_total" for word in ("requests", "shed", "dropped")}
+    assert {"pgherd_rounds_total", "pgherd_decisions_total", *rest} <= set(shown)
+
+
+async def test_renewals_are_counted(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Instance())
+    server = Server(Api(rig.loop), rig.config.access)
+    for count in range(3):
+        assert f'pgherd_lease_renewals_total{{name="pg1",scope="demo"}} {count}.0' in (
+            exposition(rig.loop, server).decode()
+        )
+        await rig.keeper.renew()

@@ -16,9 +16,10 @@ from agent.tests.door import Door, make_certificate, opened, trusting
 from agent.tests.test_server import gone
 from pgherd import connection
 from pgherd.access_config import Access, Ctl, ServerTls
+from pgherd.turns import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 
@@ -161,23 +162,19 @@ class TestOurOwnClient:
             await self.ask(door, Ctl(ca=other.certificate))
 
 
-async def test_as_many_handshakes_at_once_leave_turns_to_others(door: Door, tls: ServerTls) -> None:
-    """A handshake takes about a millisecond; many at once come one after the other."""
+async def test_handshakes_wait_for_their_turn(
+    door: Door, tls: ServerTls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cost most of all that a client can ask for, and need no password."""
+    queued: list[Kind] = []
+    add = door.server.turns.add
+
+    def note(kind: Kind, work: Callable[[], None]) -> None:
+        queued.append(kind)
+        add(kind, work)
+
+    monkeypatch.setattr(door.server.turns, "add", note)
     context = trusting(tls)
-    most = 0
-
-    async def count() -> None:
-        nonlocal most
-        done = 0
-        while True:
-            ready = sum(
-                client._tls is not None and client._tls.is_ready
-                for client in door.server._connections
-            )
-            most, done = max(most, ready - done), ready
-            await asyncio.sleep(0)
-
-    counting = asyncio.create_task(count())
-    await asyncio.gather(*(door.connect(context=context) for _ in range(60)))
-    counting.cancel()
-    assert most < 30
+    clients = await asyncio.gather(*(door.connect(context=context) for _ in range(20)))
+    assert queued.count(Kind.HANDSHAKE) >= 20
+    assert [await client.ask() for client in clients] == [200] * 20

@@ -112,6 +112,17 @@ class Ctl:
         return context
 
 
+def certificate_problems(access: Access, ctl: Ctl) -> list[str]:
+    """Return one sentence for each section whose files for TLS cannot be used."""
+    problems = []
+    for section, context in (("restapi", access.tls.context), ("ctl", ctl.context)):
+        try:
+            context()
+        except OSError as error:
+            problems.append(f"{section}: its certificates cannot be used: {error}")
+    return problems
+
+
 def build_access(rest: Mapping[str, Any]) -> Access:
     """Build the server's side from the section `restapi`, once it was found good."""
     tls = ServerTls(

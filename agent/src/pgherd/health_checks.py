@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pgherd.published import standby_role
+from pgherd.published import replication_state, standby_role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +62,7 @@ class Health:
         instance, view = self._instance, self._view
         # Who holds the key is about to be promoted, or is being so.
         serves = instance.is_standby and not view.holds_key and not view.tags.noloadbalance
-        return serves and self._lag_is_fine() and self._tags_match()
+        return serves and self._lag_is_fine() and self._streams() and self._tags_match()
 
     @property
     def role(self) -> str:
@@ -77,6 +77,11 @@ class Health:
     @property
     def is_quorum(self) -> bool:
         return self.is_replica and self.role == "quorum_standby"
+
+    def _streams(self) -> bool:
+        """Whether its WAL comes the way that `?replication_state=` wants (Patroni after 4.1)."""
+        wanted = self._query.get("replication_state")
+        return wanted is None or wanted == replication_state(self._instance)
 
     def _lag_is_fine(self) -> bool:
         limit = parse_bytes(self._query["lag"]) if "lag" in self._query else None

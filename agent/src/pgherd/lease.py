@@ -71,6 +71,7 @@ class LeaseKeeper:
         self._answered = True
         self._is_given_back = False
         self.lease: Lease | None = None
+        self.renewals = 0
 
     def on_renewal(self, callback: Callable[[float], None]) -> None:
         """Have *callback* called with the new deadline after every renewal."""
@@ -163,6 +164,7 @@ class LeaseKeeper:
     def _extend(self, lease: int, sent: float) -> None:
         is_new = self.lease is None or self.lease.id != lease
         self.lease = Lease(lease, sent + self._ttl - self._timing.margin)
+        self.renewals += 1
         self._renewed(self.lease.valid_until)
         if is_new:
             self._save()

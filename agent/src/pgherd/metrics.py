@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 # Patroni's numbers for its states (`patroni_postgres_state`).
 STATES: Final = {
     "initializing new cluster": 0,
+    "initdb failed": 1,
+    "running custom bootstrap script": 2,
+    "custom bootstrap failed": 3,
     "creating replica": 4,
     "running": 5,
     "starting": 6,
+    "starting after custom bootstrap": 7,
+    "start failed": 8,
+    "restarting": 9,
+    "restart failed": 10,
     "stopping": 11,
     "stopped": 12,
+    "stop failed": 13,
     "crashed": 14,
 }
 
@@ -78,7 +86,7 @@ class Collector:
         view = self._loop.view
         instance = view.instance
         streaming = instance.is_streaming
-        word = state(instance, view.operation, view.phase)
+        word = state(instance, view.activity, view.phase)
         yield "patroni_version", "Patroni release spoken.", _padded(PATRONI_VERSION)
         yield "patroni_postgres_running", "PostgreSQL answers.", float(instance.is_running)
         yield (
@@ -115,6 +123,13 @@ class Collector:
         yield "patroni_cluster_unlocked", "Nobody holds the leader key.", float(unlocked)
         failsafe = view.leads_by_promise and not view.store_answers
         yield "patroni_failsafe_mode_is_active", "Failsafe mode is active.", float(failsafe)
+        enabled = view.settings.failsafe_mode
+        yield "patroni_failsafe_mode_enabled", "Failsafe mode is switched on.", float(enabled)
+        known = view.cluster.failsafe if view.cluster else {}
+        is_known = float(view.me in known)
+        yield "patroni_failsafe_member", "It is asked for promises in failsafe mode.", is_known
+        priority = 0 if view.tags.nofailover else view.tags.failover_priority
+        yield "patroni_failover_priority", "0 for one that never leads.", float(priority)
         yield "patroni_postgres_timeline", "Timeline.", float(instance.timeline or 0)
         yield (
             "patroni_dcs_last_seen",
@@ -142,6 +157,8 @@ class Collector:
             ("patroni_xlog_replayed_location", "WAL replayed, bytes.", instance.replayed),
         ):
             yield name, help_text, float(position or 0)
+        renewals = self._loop.effects.keeper.renewals
+        yield "pgherd_lease_renewals", "Renewals of the lease.", float(renewals)
         yield "pgherd_rounds", "Rounds of the loop.", float(self._loop.rounds)
         counts = self._server.counts
         requests = sum(number for word, number in counts.items() if word.isdigit())

@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from pgherd import early
+from pgherd.access_config import certificate_problems
 from pgherd.clock import boot_id, boottime
 from pgherd.config import Config, load
 from pgherd.errors import ConfigError, ForeignDataError, ListenError
@@ -109,6 +110,11 @@ def main(path: Path) -> int:
         for problem in error.problems:
             sys.stderr.write(f"pgherd: {problem}\n")
         return EX_CONFIG
+    problems = certificate_problems(config.access, config.ctl)
+    if problems:
+        # They may be there in a moment, so systemd tries again.
+        sys.stderr.write("".join(f"pgherd: {problem}\n" for problem in problems))
+        return 1
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(message)s")
     # One line a request of every library would drown what the agent has to say.
     logging.getLogger("aiohttp").setLevel(logging.WARNING)

@@ -50,6 +50,7 @@ def check_config_command(path: Path, as_json: bool, partial: bool) -> None:
 
     One line for each problem; 0 and silence when there is none.
     """
+    from pgherd.access_config import certificate_problems
     from pgherd.config import load, read_yaml
     from pgherd.schema import check
 
@@ -58,7 +59,8 @@ def check_config_command(path: Path, as_json: bool, partial: bool) -> None:
         if partial:
             problems = tuple(check(read_yaml(path), partial=True))
         else:
-            load(path)
+            config = load(path)
+            problems = tuple(certificate_problems(config.access, config.ctl))
     except ConfigError as error:
         problems = error.problems
     if as_json:

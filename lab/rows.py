@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from lab import disks, faults, processes
+from lab import disks, faults, handovers, processes
 from lab.cluster import MEMBERS
 from lab.errors import LabError
 from lab.stage import Fault, FaultError
@@ -289,6 +289,7 @@ ROWS: Final = (
     Fault("disk_full", disk_full, seconds=30),
     Fault("disk_read_only", disk_read_only, seconds=30),
     Fault("disk_hung", disk_hung, seconds=30),
+    *handovers.ROWS,
     Fault("three_failovers", three_failovers),
     Fault("all_off", all_off),
 )

@@ -83,6 +83,11 @@ PRIMARY_TIMELINE: Final = (
     "(SELECT timeline_id FROM pg_control_checkpoint()) AS checkpointed"
 )
 
+END_LOGICAL_WALSENDERS: Final = (
+    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots "
+    "WHERE slot_type = 'logical' AND active_pid IS NOT NULL"
+)
+
 # A file of the data directory, null when there is none; pg_rewind's account may do so too.
 READ_TEXT: Final = "SELECT convert_from(pg_read_binary_file(%s, 0, 1000000, true), 'UTF8') AS text"
 

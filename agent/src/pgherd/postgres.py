@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,7 @@ from pgherd.model import Control, Instance, Member, Remote
 from pgherd.pgfiles import Files, Upstream, conninfo, slot_name
 from pgherd.pglog import last_words
 from pgherd.pgquery import (
+    END_LOGICAL_WALSENDERS,
     OBSERVE,
     PENDING_RESTART,
     PRIMARY_TIMELINE,
@@ -348,7 +350,8 @@ class Postgres:
     async def shut_down(self, within: float) -> int:
         """Stop in fast mode until no commit can be made any more.
 
-        Archiver and walsenders may live on for a while (see `ended`); the instance counts as
+        Logical walsenders are ended first: PostgreSQL would not shut down before a slow subscriber
+        has everything, and its slot keeps what it lacks. Archiver and walsenders may live on for a while (see `ended`); the instance counts as
         stopped all the same.
 
         :param within: seconds.
@@ -356,6 +359,8 @@ class Postgres:
         :raises PostgresError: it did not come to that.
         """
         await before_stop(self._config.postgres.before_stop)
+        with contextlib.suppress(PostgresError):
+            await self.query(END_LOGICAL_WALSENDERS)
         await self._connection.close()
         postmaster = self.postmaster()
         if postmaster is None:

@@ -19,7 +19,7 @@ from pgherd.model import SyncKey
 from pgherd.quorum import succeed
 from pgherd.rejoin import rejoin
 from pgherd.rules.handover import heirs
-from pgherd.rules.successors import free_timeline
+from pgherd.rules.successors import free_timeline, others_can_lead
 from pgherd.timestamps import iso
 from pgherd.waiting import until
 
@@ -33,8 +33,10 @@ log = logging.getLogger(__name__)
 
 # The checkpoint before the stop is written while clients go on; it may take its time. Seconds.
 CHECKPOINT_SECONDS: Final = 600.0
-# Clients wait from here on. What cannot shut down by then is stopped immediately. Seconds.
-SHUTDOWN_SECONDS: Final = 20.0
+# Clients wait from here on. What is not shut down by then is stopped immediately: where standbys
+# have every commit one of them is elected at once, else this primary has to recover. Seconds.
+SHUTDOWN_SECONDS: Final = 5.0
+SHUTDOWN_ALONE_SECONDS: Final = 60.0
 # The heir has been streaming: what it lacks is on its way. Seconds.
 CATCH_UP_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 0.02
@@ -99,7 +101,9 @@ class Switchover:
     async def _hand_over(self, request: Handover, heir: Member) -> None:
         postgres = self._loop.effects.postgres
         try:
-            position = await postgres.shut_down(SHUTDOWN_SECONDS)
+            is_spared = others_can_lead(self._loop.view)
+            limit = SHUTDOWN_SECONDS if is_spared else SHUTDOWN_ALONE_SECONDS
+            position = await postgres.shut_down(limit)
         except PgherdError:
             await postgres.stop_now()
             raise

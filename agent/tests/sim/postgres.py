@@ -16,6 +16,7 @@ from agent.tests.sim.wal import Data, Record
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.model import Instance, Process
 from pgherd.pgfiles import Files
+from pgherd.pgquery import END_LOGICAL_WALSENDERS
 from pgherd.postgres import QUERY_SECONDS, Postgres
 from pgherd.postmaster import Cage
 from pgherd.server_settings import SETTINGS
@@ -226,6 +227,8 @@ class SimPostgres(Postgres):
             return []
         if statement == SETTINGS:
             # Nothing is known of them, so nothing is refused.
+            return []
+        if statement == END_LOGICAL_WALSENDERS:
             return []
         if "AS nothing" in statement:
             return [{"nothing": server.upstream is None and server.receiver is None}]

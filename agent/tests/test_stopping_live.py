@@ -95,3 +95,37 @@ async def test_a_checkpoint_that_fails_is_told(caplog: pytest.LogCaptureFixture)
         assert "no checkpoint before the stop" in caplog.text
         with pytest.raises(PostgresError):
             await node.postgres.checkpoint(1)
+
+
+async def test_a_logical_subscriber_that_hangs_does_not_hold_up_the_stop() -> None:
+    """The server would wait until the subscriber has everything; its slot keeps it instead."""
+    async with nodes(1, wal_level="logical", wal_sender_timeout="10min") as [node]:
+        await node.create()
+        query = node.postgres.query
+        await query("SELECT pg_create_logical_replication_slot('sub', 'test_decoding')")
+        config = node.postgres.config.postgres
+        subscriber = await asyncio.create_subprocess_exec(
+            *(str(config.bin_dir / "pg_recvlogical"), "--dbname", node.postgres.local_conninfo()),
+            *("--slot", "sub", "--start", "--file", "-"),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+
+            async def is_sending() -> bool:
+                [row] = await query("SELECT count(*) AS found FROM pg_stat_replication")
+                return bool(row["found"])
+
+            await until(is_sending, every=0.05, within=WITHIN)
+            subscriber.send_signal(signal.SIGSTOP)
+            await query(
+                "CREATE TABLE public.much AS SELECT repeat('x', 1000) FROM generate_series(1, 2e4)"
+            )
+            await node.postgres.shut_down(WITHIN)
+        finally:
+            subscriber.kill()
+            await subscriber.wait()
+        await node.postgres.ended(WITHIN)
+        seen = await node.postgres.observe()
+        assert seen.control is not None
+        assert seen.control.state == "shut down"

@@ -351,8 +351,8 @@ class Postgres:
         """Stop in fast mode until no commit can be made any more.
 
         Logical walsenders are ended first: PostgreSQL would not shut down before a slow subscriber
-        has everything, and its slot keeps what it lacks. Archiver and walsenders may live on for a while (see `ended`); the instance counts as
-        stopped all the same.
+        has everything, and its slot keeps what it lacks. Archiver and physical walsenders may live
+        on for a while (see `ended`); the instance counts as stopped all the same.
 
         :param within: seconds.
         :return: where the shutdown checkpoint begins (bytes): who has WAL beyond it has everything.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import socket
@@ -57,14 +58,21 @@ def request_json(
     timeout_seconds: float = 5.0,
     tls: Tls | None = None,
     accept: tuple[int, ...] = (),
+    method: str | None = None,
+    login: tuple[str, str] | None = None,
 ) -> Any:
-    """Return the JSON that *url* answers: GET without *body*, POST with it.
+    """Return the JSON that *url* answers: GET without *body*, POST with it, or *method*.
 
-    Statuses of 400 and above raise HttpFailed unless they are listed in *accept*.
+    *login* is a name and a password. Statuses of 400 and above raise HttpFailed unless they are
+    listed in *accept*.
     Raises HttpRefused, HttpSilent or HttpFailed.
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    if login is not None:
+        token = base64.b64encode(":".join(login).encode()).decode()
+        headers["Authorization"] = f"Basic {token}"
+    request = urllib.request.Request(url, data, headers, method=method)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}),  # a proxy of the environment must not see cluster traffic
         urllib.request.HTTPSHandler(context=(tls or Tls()).context()),

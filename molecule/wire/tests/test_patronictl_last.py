@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import yaml
 
-from lab import processes
 from lab.cluster import CLUSTER_NAME, MEMBERS, REST_PORT
 from lab.patroni_tools import HOST, SETTINGS_FILE
 from lab.store import Store
@@ -68,16 +67,25 @@ def test_what_patronictl_writes_into_etcd_itself_is_heeded(
     assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == standbys[0]
 
 
-def test_remove_forgets_all_but_what_runs(
-    tools: Tools, lab: Lab, cluster: Cluster, leader: str
+def test_remove_forgets_all_that_etcd_knows(
+    tools: Tools, lab: Lab, cluster: Cluster, leader: str, standbys: tuple[str, ...]
 ) -> None:
     store = Store(lab)
     before = store.config()
-    postmasters = {name: processes.pid(lab, name, processes.POSTMASTER) for name in MEMBERS}
-    identifier = tools.patronictl("list").partition("(")[2].partition(")")[0]
-    typed = f"{CLUSTER_NAME}\nYes I am aware\n{leader}\n"
-    tools.patronictl("remove", CLUSTER_NAME, typed=typed)
-    assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == leader
-    assert f"({identifier})" in tools.patronictl("list")
+    title = tools.patronictl("list").partition("--")[0]
+    cluster.query(leader, "CREATE TABLE removed AS SELECT 7 AS n")
+    for name in (*standbys, leader):
+        lab.exec(name, ["systemctl", "stop", "pgherd"])
+    try:
+        tools.patronictl("remove", CLUSTER_NAME, typed=f"{CLUSTER_NAME}\nYes I am aware\n")
+        assert f"Cluster: {CLUSTER_NAME} (uninitialized)" in tools.patronictl("list")
+        assert store.config() == {}
+    finally:
+        for name in MEMBERS:
+            lab.exec(name, ["systemctl", "start", "pgherd"])
+    # Nobody's data are touched: the hosts find one another again, settings included.
+    now = cluster.await_healthy(HEALTHY_SECONDS_MAX)
+    assert tools.patronictl("list").partition("--")[0] == title
     assert store.config() == before
-    assert {name: processes.pid(lab, name, processes.POSTMASTER) for name in MEMBERS} == postmasters
+    assert cluster.query(now, "SELECT n FROM removed") == [("7",)]
+    cluster.query(now, "DROP TABLE removed")

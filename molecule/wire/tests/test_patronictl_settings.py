@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -83,6 +84,18 @@ def test_edit_config_from_a_file_and_by_an_editor(tools: Tools, lab: Lab) -> Non
     said = tools.patronictl(*words, typed="y\n")
     assert "Apply these changes?" in said
     assert "maximum_lag_on_syncnode" not in Store(lab).config()
+
+
+def test_what_patronictl_stores_unchecked_is_left_out_and_told(
+    tools: Tools, cluster: Cluster, leader: str
+) -> None:
+    bad = ("--set", "maximum_lag_on_failover=plenty", "--pg", "work_mem=6MB")
+    tools.patronictl("edit-config", *bad, FORCE)
+    await_shown(cluster, "work_mem", "6MB")
+    for name in MEMBERS:
+        problems = json.loads(cluster.rest(name, "/patroni")[1])["pgherd"]["config_problems"]
+        assert any("maximum_lag_on_failover" in problem for problem in problems)
+    assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == leader
 
 
 def test_cluster_config_has_changed_after_an_edit(tools: Tools) -> None:

@@ -91,6 +91,24 @@ def row(name: str, flush: int | None = 0x3000, **changes: Any) -> dict[str, Any]
     return {**known, **changes}
 
 
+def slot(restart: int | None = 0x1000, **changes: Any) -> dict[str, Any]:
+    """Return an inactive physical slot, unless *changes* say otherwise."""
+    known = {
+        "type": "physical",
+        "active": False,
+        "temporary": False,
+        "database": None,
+        "plugin": None,
+        "wal_status": "reserved",
+        "xmin": None,
+        "restart": restart,
+        "confirmed": None,
+        "failover": False,
+        "synced": False,
+    }
+    return {**known, **changes}
+
+
 def sync_key(
     leader: str = "pg2", voters: str = "pg1,pg3", quorum: int = 1, **changes: Any
 ) -> SyncKey:

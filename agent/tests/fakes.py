@@ -16,6 +16,7 @@ from pgherd.loop import Effects, Loop
 from pgherd.postgres import Postgres
 from pgherd.postmaster import Cage, Postmaster
 from pgherd.server_settings import SETTINGS
+from pgherd.slot_statements import SlotStatements
 from pgherd.store import Store
 
 if TYPE_CHECKING:
@@ -140,6 +141,26 @@ class MemoryEtcd(Etcd):
                     await self._changed.wait()
 
 
+class ScriptedSlots(SlotStatements):
+    """Writes down what is asked of an instance's slots."""
+
+    def __init__(self, postgres: ScriptedPostgres) -> None:
+        super().__init__(postgres)
+        self._note = postgres._note
+
+    async def create_physical(self, name: str) -> None:
+        self._note("create_slot", name)
+
+    async def create_logical(self, name: str, database: str, plugin: str, within: float) -> None:
+        self._note("create_slot", name, database, plugin)
+
+    async def drop(self, name: str) -> None:
+        self._note("drop_slot", name)
+
+    async def advance(self, name: str, position: int) -> None:
+        self._note("advance_slot", name, str(position))
+
+
 class ScriptedPostgres(Postgres):
     """An instance that looks as it is told to and writes down what is asked of it."""
 
@@ -150,6 +171,7 @@ class ScriptedPostgres(Postgres):
         self.history: tuple[Branch, ...] = ()
         self.fails: dict[str, Exception] = {}
         self.settings: list[dict[str, Any]] = []
+        self.slots = ScriptedSlots(self)
 
     def _note(self, *call: str) -> None:
         self.calls.append(call)
@@ -171,6 +193,9 @@ class ScriptedPostgres(Postgres):
     async def set_sync_names(self, names: str) -> None:
         self._note("set_sync_names", names)
         self.instance = replace(self.instance, sync_names=names)
+
+    async def rewrite(self) -> None:
+        self._note("rewrite")
 
     async def stop_receiving(self, within: float) -> None:
         self._note("stop_receiving")
@@ -228,17 +253,6 @@ class ScriptedPostgres(Postgres):
 
     async def checkpoint(self, within: float = 3600) -> None:
         self._note("checkpoint")
-
-    async def ensure_slots(self, wanted: Sequence[str], have: Mapping[str, Any]) -> None:
-        missing = [name for name in wanted if name not in have]
-        if missing:
-            self._note("ensure_slots", *missing)
-
-    async def drop_slot(self, name: str) -> None:
-        self._note("drop_slot", name)
-
-    async def advance_slot(self, name: str, position: int) -> None:
-        self._note("advance_slot", name, str(position))
 
     async def initdb(self, options: Mapping[str, Any]) -> None:
         self._note("initdb")

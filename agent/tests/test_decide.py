@@ -402,7 +402,7 @@ class TestSafety:
 def decision_sources() -> list[Path]:
     """Return the files that make up the decision."""
     folder = Path(pgherd.decide.__file__).parent
-    names = "decide actions model view settings quorum handover ledger units relays"
+    names = "decide actions model view settings slot_settings quorum handover ledger units relays"
     return [folder / f"{name}.py" for name in names.split()] + sorted(
         (folder / "rules").glob("*.py")
     )
@@ -414,7 +414,7 @@ def test_the_decision_imports_no_clock_no_effect_no_log_and_no_dice(path: Path) 
     allowed |= {"urllib.parse", "math"}
     pure = {"pgherd.actions", "pgherd.model", "pgherd.quorum", "pgherd.rules"}
     pure |= {"pgherd.settings", "pgherd.view", "pgherd.handover", "pgherd.ledger"}
-    pure |= {"pgherd.wishes"}
+    pure |= {"pgherd.wishes", "pgherd.slot_settings"}
     pure |= {"pgherd.units"}
     pure |= {"pgherd.relays"}
     pure |= {f"pgherd.rules.{name}" for name in ("handover", "rule", "successors", "towards")}

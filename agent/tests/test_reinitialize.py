@@ -110,7 +110,7 @@ class TestTheOldData:
         stage.rig.postgres.instance = standby()
         assert await stage.round() == "stream"
         assert stage.loop.view.reinitialize is None
-        calls = [call for call in stage.calls if call[0] != "ensure_slots"]
+        calls = [call for call in stage.calls if call[0] != "create_slot"]
         assert calls == [
             ("leader_history", "pg2"),
             ("stop",),

@@ -138,7 +138,7 @@ class TestAPrimary:
         names = stage.rig.postgres.instance.sync_names
         answer = await restarting(stage, {"role": "primary", "postgres_version": "15.99"})
         assert (answer.status, answer.body) == (200, RESTARTED)
-        calls = [call for call in stage.calls if call[0] not in ("ensure_slots", "set_sync_names")]
+        calls = [call for call in stage.calls if call[0] not in ("create_slot", "set_sync_names")]
         assert calls == [
             ("checkpoint",),
             ("shut_down",),
@@ -209,7 +209,7 @@ class TestAStandby:
         answer = await restarting(stage, {"role": "replica"})
         assert (answer.status, answer.body) == (200, RESTARTED)
         assert stage.calls == [
-            ("ensure_slots", "pg2"),
+            ("create_slot", "pg2"),
             ("stop",),
             ("start_standby", "pg2"),
             ("wait_until_answering",),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steady state: slots of members on every node, the history, etcd's own leader."""
+"""The steady state of a leader: its keys, the history, etcd's own leader."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.tests.builders import ME, NOW, cluster, member, primary, standby, view
+from agent.tests.builders import ME, cluster, primary, slot, view
 from agent.tests.fakes import MemoryEtcd, Rig
-from pgherd.errors import PostgresError, StoreUnavailableError
+from pgherd.errors import StoreUnavailableError
 from pgherd.etcd import KeyValue, MemberStatus
 from pgherd.history import Branch
-from pgherd.upkeep import RAFT_CHECK_SECONDS, SLOT_ADVANCE_SECONDS, Upkeep
+from pgherd.upkeep import RAFT_CHECK_SECONDS, Upkeep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,17 +23,12 @@ if TYPE_CHECKING:
     from pgherd.view import View
 
 
-def slot(**changes: Any) -> dict[str, Any]:
-    """Return an inactive physical slot."""
-    return {"type": "physical", "active": False, "temporary": False, "restart": 100, **changes}
-
-
 FAILSAFE = {name: f"http://{name}:8008/patroni" for name in ("pg1", "pg2", "pg3")}
 SLOTS = {"pg2": slot(active=True), "pg3": slot(active=True)}
 
 
 class Kept:
-    """A leader's, or a standby's, upkeep over scripted surroundings."""
+    """A leader's upkeep over scripted surroundings."""
 
     def __init__(self, directory: Path) -> None:
         self.rig = Rig(directory, primary())
@@ -49,106 +44,10 @@ class Kept:
         await self.upkeep.lead(seen)
         return seen
 
-    async def stands_by(self, instance: Instance, known: Cluster | None = None) -> None:
-        """Do a standby's round with *instance*."""
-        await self.upkeep.keep_standby_slots(view(instance, cluster=known or cluster()))
-
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Kept:
     return Kept(tmp_path)
-
-
-class TestALeadersSlots:
-    """R35, R36."""
-
-    async def test_every_other_member_has_one(self, kept: Kept) -> None:
-        await kept.leads(primary(slots={"pg2": slot()}))
-        assert kept.calls == [("ensure_slots", "pg2", "pg3")] or kept.calls == [
-            ("ensure_slots", "pg3")
-        ]
-
-    async def test_without_use_slots_nothing_is_made(self, kept: Kept) -> None:
-        off = cluster(ME, config={"postgresql": {"use_slots": False}})
-        await kept.leads(primary(), off)
-        assert kept.calls == []
-
-    async def test_an_absent_members_slot_is_kept_for_its_time_and_then_dropped(
-        self, kept: Kept
-    ) -> None:
-        instance = primary(slots={**SLOTS, "pg9": slot()})
-        await kept.leads(instance)
-        kept.rig.clock.now = NOW + 1800
-        await kept.leads(instance)
-        assert kept.calls == []
-        kept.rig.clock.now = NOW + 1801
-        await kept.leads(instance)
-        assert kept.calls == [("drop_slot", "pg9")]
-
-    async def test_a_member_that_comes_back_has_its_time_anew(self, kept: Kept) -> None:
-        instance = primary(slots={**SLOTS, "pg9": slot()})
-        await kept.leads(instance)
-        kept.rig.clock.now = NOW + 1000
-        await kept.leads(instance, cluster(ME, members=[member("pg9")]))
-        kept.rig.clock.now = NOW + 2000
-        await kept.leads(instance)
-        assert kept.calls == []
-
-    @pytest.mark.parametrize(
-        "other", [slot(active=True), slot(temporary=True), slot(type="logical")]
-    )
-    async def test_slots_that_are_nobodys_leftover_stay(
-        self, kept: Kept, other: dict[str, Any]
-    ) -> None:
-        instance = primary(slots={**SLOTS, "pg9": other})
-        await kept.leads(instance)
-        kept.rig.clock.now = NOW + 10_000
-        await kept.leads(instance)
-        assert kept.calls == []
-
-    async def test_what_postgresql_refuses_does_not_end_the_round(self, kept: Kept) -> None:
-        kept.rig.postgres.fails["ensure_slots"] = PostgresError("all slots are in use")
-        await kept.leads(primary())
-        assert [call[0] for call in kept.calls] == ["ensure_slots"]
-
-
-class TestAStandbysSlots:
-    """R35: whoever is promoted can be streamed from at once."""
-
-    async def test_every_other_member_has_one_here_too(self, kept: Kept) -> None:
-        await kept.stands_by(standby())
-        assert kept.calls == [("ensure_slots", "pg2", "pg3")]
-
-    @pytest.mark.parametrize(
-        ("position", "replayed", "target"),
-        [("0/500", 0x900, 0x500), ("0/900", 0x500, 0x500), (None, 0x500, 0x500)],
-        ids=["the member is behind", "we are behind", "the member is unknown"],
-    )
-    async def test_they_hold_back_no_more_than_their_member_or_we_need(
-        self, kept: Kept, position: str | None, replayed: int, target: int
-    ) -> None:
-        known = cluster(members=[member("pg3", receive_lsn=position)])
-        slots = {"pg2": slot(active=True), "pg3": slot(restart=0x100)}
-        await kept.stands_by(standby(slots=slots, replayed=replayed), known)
-        assert kept.calls == [("advance_slot", "pg3", str(target))]
-
-    @pytest.mark.parametrize(
-        "other",
-        [slot(active=True), slot(type="logical"), slot(restart=None), slot(restart=0x9000)],
-    )
-    async def test_others_are_left_where_they_are(self, kept: Kept, other: dict[str, Any]) -> None:
-        await kept.stands_by(standby(slots={"pg2": slot(active=True), "pg3": other}))
-        assert kept.calls == []
-
-    async def test_they_are_moved_now_and_then_only(self, kept: Kept) -> None:
-        instance = standby(slots={"pg2": slot(), "pg3": slot(active=True)})
-        await kept.stands_by(instance)
-        kept.rig.clock.now = NOW + SLOT_ADVANCE_SECONDS
-        await kept.stands_by(instance)
-        assert len(kept.calls) == 1
-        kept.rig.clock.now = NOW + SLOT_ADVANCE_SECONDS + 0.1
-        await kept.stands_by(instance)
-        assert len(kept.calls) == 2
 
 
 class TestTheHistory:

@@ -90,7 +90,7 @@ class Actor:
                 await loop.upkeep.lead(view)
             case KeepSlots():
                 await loop.leadership.renew_ttl(view)
-                await loop.upkeep.keep_standby_slots(view)
+                await loop.upkeep.slots.keep(view)
             case Demote():
                 await loop.operations.cancel()
                 await postgres.stop_now()

@@ -321,6 +321,7 @@ class Loop:
         is_foreign = cluster.initialize and instance.system_id not in (None, cluster.initialize)
         if is_foreign or self.operations.current is not None:
             return
+        self.effects.postgres.files.use_slots = cluster.settings.use_slots
         try:
             parameters = {**await self.dynamic.heeded_parameters(), **recovery}
             postgres = self.effects.postgres

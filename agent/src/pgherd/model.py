@@ -329,6 +329,8 @@ class Instance:
     :param sync_names: `synchronous_standby_names` in force.
     :param checkpointer_idle: the checkpointer is between two pieces of work, so it has read the
         configuration; until then a primary that had no such names acknowledges without waiting.
+    :param subscribers_wait_for: slots that logical subscribers may not get ahead of; None where
+        PostgreSQL knows no such setting (before 17).
     :param disk: what is wrong with the disk under the data, empty when it is well.
     """
 
@@ -353,6 +355,7 @@ class Instance:
     replication: tuple[Mapping[str, Any], ...] = ()
     slots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pending_restart: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    subscribers_wait_for: frozenset[str] | None = None
     sync_names: str = ""
     checkpointer_idle: bool = True
     disk: str = ""

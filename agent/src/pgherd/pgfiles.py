@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 HEADER: Final = "# Written by pgherd; changes made here are overwritten.\n"
 
+# The first major version whose standbys keep logical slots by themselves.
+FAILOVER_SLOTS: Final = 17
+
 # What replication needs whatever the operator says less of; everything can be overridden.
 BASE_PARAMETERS: Final[Mapping[str, Any]] = {
     "wal_level": "replica",
@@ -133,6 +136,17 @@ class Files:
         self.pgpass = config.runtime_dir / "pgpass"
         # With what a restored cluster recovers before its first primary is one; None otherwise.
         self.recovering: Mapping[str, Any] | None = None
+        self.use_slots = True
+        self.syncs_slots = True
+        self.subscribers_wait_for: tuple[str, ...] = ()
+
+    @property
+    def major(self) -> int:
+        """The data directory's major version; 0 when there is none."""
+        try:
+            return int((self._config.postgres.data_dir / "PG_VERSION").read_text())
+        except (OSError, ValueError):
+            return 0
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from now on."""
@@ -142,7 +156,8 @@ class Files:
         """Return how to stream from *leader*, None when it has not published its address."""
         if not leader.host:
             return None
-        slot = leader.slot if isinstance(leader, Remote) else slot_name(self._config.name)
+        own = slot_name(self._config.name) if self.use_slots else ""
+        slot = leader.slot if isinstance(leader, Remote) else own
         return Upstream(leader.host, leader.port, slot)
 
     def upstream_conninfo(self, host: str, port: int, user: str, database: str = "") -> str:
@@ -222,7 +237,9 @@ class Files:
         settings = self.parameters(dynamic, control)
         if upstream is not None:
             user = postgres.replication.username
-            settings["primary_conninfo"] = self.upstream_conninfo(*upstream[:2], user)
+            # Slots are copied over an ordinary connection, which needs a database.
+            database = "postgres" if settings.get("sync_replication_slots") else ""
+            settings["primary_conninfo"] = self.upstream_conninfo(*upstream[:2], user, database)
             settings["primary_slot_name"] = upstream.slot
         settings["recovery_target_timeline"] = "latest"
         settings["synchronous_standby_names"] = sync_names
@@ -259,11 +276,32 @@ class Files:
             configured = str(settings.get(name, 0))
             if configured.isdigit() and int(configured) < control.limits[name]:
                 settings[name] = control.limits[name]
+        settings |= self._failover_slots(settings)
         settings["listen_addresses"] = postgres.listen
         settings["port"] = postgres.port
         settings["unix_socket_directories"] = postgres.socket_directory
         settings["cluster_name"] = self._config.scope
         return settings
+
+    def _failover_slots(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what PostgreSQL 17 needs so that logical slots live through a failover.
+
+        Whoever sets `wal_level` to logical wants such slots; other clusters are left alone. What is
+        given explicitly counts.
+        """
+        is_possible = self.major >= FAILOVER_SLOTS and self.use_slots
+        if not is_possible or settings.get("wal_level") != "logical":
+            return {}
+        found: dict[str, Any] = {
+            name: settings.get(name, True)
+            for name in ("sync_replication_slots", "hot_standby_feedback")
+        }
+        if not self.syncs_slots:
+            found["sync_replication_slots"] = False
+        if self.subscribers_wait_for:
+            names = ",".join(f'"{name}"' for name in self.subscribers_wait_for)
+            found["synchronized_standby_slots"] = names
+        return found
 
 
 def _escape(text: str) -> str:

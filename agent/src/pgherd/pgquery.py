@@ -63,8 +63,14 @@ SELECT r.in_recovery,
            AS checkpointer_idle,
        (SELECT json_object_agg(slot_name, json_build_object(
                    'type', slot_type, 'active', active, 'temporary', temporary,
-                   'restart', pg_wal_lsn_diff(restart_lsn, '0/0')::bigint))
-          FROM pg_replication_slots) AS slots
+                   'database', database, 'plugin', plugin, 'wal_status', wal_status,
+                   'xmin', xmin::text::bigint,
+                   'restart', pg_wal_lsn_diff(restart_lsn, '0/0')::bigint,
+                   'confirmed', pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint,
+                   'failover', COALESCE((to_jsonb(s) ->> 'failover')::boolean, false),
+                   'synced', COALESCE((to_jsonb(s) ->> 'synced')::boolean, false)))
+          FROM pg_replication_slots s) AS slots,
+       current_setting('synchronized_standby_slots', true) AS subscribers_wait_for
   FROM (SELECT pg_is_in_recovery() AS in_recovery) r
  CROSS JOIN pg_control_system() s
  CROSS JOIN pg_control_checkpoint() c
@@ -215,9 +221,16 @@ def instance_from_row(
         upstream=upstream,
         replication=tuple(row["replication"] or ()),
         slots=row["slots"] or {},
+        subscribers_wait_for=_slot_names(row["subscribers_wait_for"]),
         pending_restart=dict(pending_restart),
         **{name: row[name] for name in plain},
     )
+
+
+def _slot_names(setting: str | None) -> frozenset[str] | None:
+    if setting is None:
+        return None
+    return frozenset(name.strip().strip('"') for name in setting.split(",") if name.strip())
 
 
 def silent_instance(

@@ -17,6 +17,7 @@ from pgherd.history import Branch, parse_history, skip_timelines
 from pgherd.hooks import before_stop
 from pgherd.methods import make_copy, run_bootstrap_method, run_initdb
 from pgherd.model import Control, Instance, Member, Remote
+from pgherd.pacing import Pacing
 from pgherd.pgfiles import Files, Upstream, conninfo, slot_name
 from pgherd.pglog import last_words
 from pgherd.pgquery import (
@@ -33,6 +34,7 @@ from pgherd.pgquery import (
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 from pgherd.programs import Programs
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
+from pgherd.slot_statements import SlotStatements
 from pgherd.waiting import until
 from pgherd.walsenders import Walsenders
 
@@ -80,6 +82,8 @@ class Postgres:
         self._control: Control | None = None
         self.files = Files(config)
         self.programs = Programs(config.postgres.bin_dir, {})
+        self.slots = SlotStatements(self)
+        self.pacing = Pacing(self.files, self.slots)
         self._connection = Connection(self.local_conninfo(), QUERY_SECONDS)
 
     @property
@@ -90,7 +94,7 @@ class Postgres:
     def data_dir(self) -> Path:
         return self._config.postgres.data_dir
 
-    def local_conninfo(self) -> str:
+    def local_conninfo(self, database: str = "postgres") -> str:
         """Return how the agent reaches its own instance: over the socket, as superuser."""
         postgres = self._config.postgres
         return conninfo(
@@ -98,7 +102,7 @@ class Postgres:
                 "host": postgres.socket_directory,
                 "port": postgres.port,
                 "user": postgres.superuser.username,
-                "dbname": "postgres",
+                "dbname": database,
                 "application_name": "pgherd",
                 # Our own statements must work whatever the operator's defaults are.
                 "options": "-c statement_timeout=0 -c lock_timeout=0 -c synchronous_commit=local "
@@ -127,10 +131,13 @@ class Postgres:
             self._pending_looks -= 1
             await self.refresh_pending_restart()
         instance = instance_from_row(row, self._pending)
-        # Commits may wait for them, so that one has gone is news.
+        # Commits, or subscribers, may wait for them, so that one has gone is news.
         names = instance.acknowledging.standbys if instance.is_primary else frozenset()
+        slots = instance.subscribers_wait_for or frozenset()
         self._senders.watch(
-            row["pid"] for row in instance.replication if row["application_name"] in names
+            row["pid"]
+            for row in instance.replication
+            if row["application_name"] in names or slot_name(row["application_name"]) in slots
         )
         return instance
 
@@ -232,9 +239,15 @@ class Postgres:
     async def set_sync_names(self, names: str) -> None:
         """Have commits wait for the standbys in *names*; in force a moment later."""
         self._sync_names = names
+        await self.pacing.choose(names)
         self._write_files(self._control)
         # Also when the file says so already: the agent before may have died before the signal.
         await self.reload()
+
+    async def rewrite(self) -> None:
+        """Write the files anew; a running instance gets what has changed by reload."""
+        if self._write_files(self._control):
+            await self.reload()
 
     async def reload(self) -> None:
         """Have the postmaster read its files again."""
@@ -260,6 +273,7 @@ class Postgres:
             self._upstream = Upstream(host, int(port), instance.upstream_slot)
         if instance.is_primary and self._sync_names is None:
             self._sync_names = instance.sync_names
+        self.pacing.adopt(instance)
 
     # Starting and stopping
 
@@ -272,6 +286,7 @@ class Postgres:
         self._is_adopted = True
         self._upstream = None
         self._sync_names = names
+        await self.pacing.choose(names, is_running=False)
         (self.data_dir / "standby.signal").unlink(missing_ok=True)
         await self._start(None)
 
@@ -409,8 +424,7 @@ class Postgres:
     async def follow(self, leader: Member) -> None:
         """Point the running standby at *leader*; its receiver reconnects by itself."""
         self._upstream = self.files.upstream(leader)
-        self._write_files(self._control)
-        await self.reload()
+        await self.rewrite()
 
     async def stop_receiving(self, within: float) -> None:
         """Have the running standby stream from nobody, and wait until its receiver has ended.
@@ -419,8 +433,7 @@ class Postgres:
         :raises PostgresError: it does not answer, or goes on receiving.
         """
         self._upstream = None
-        if self._write_files(self._control):
-            await self.reload()
+        await self.rewrite()
         await self._until(self._receives_nothing, "the WAL receiver did not end", within)
 
     async def _receives_nothing(self) -> bool:
@@ -484,22 +497,9 @@ class Postgres:
     async def ensure_slots(self, wanted: Sequence[str], have: Mapping[str, Any]) -> None:
         """Create the physical slots of the members *wanted* that are not among *have*.
 
-        They reserve no WAL until used; raises PostgresError when no slot is free.
+        :raises PostgresError: no slot is free, say.
         """
-        for member in wanted:
-            if slot_name(member) not in have:
-                statement = "SELECT pg_create_physical_replication_slot(%s)"
-                await self.query(statement, [slot_name(member)])
-
-    async def drop_slot(self, name: str) -> None:
-        """Drop an inactive slot; raises PostgresError when it is in use."""
-        await self.query("SELECT pg_drop_replication_slot(%s)", [name])
-
-    async def advance_slot(self, name: str, position: int) -> None:
-        """Let the slot go of WAL before *position* (bytes), which must not be before its own."""
-        await self.query(
-            "SELECT pg_replication_slot_advance(%s, '0/0'::pg_lsn + %s::numeric)", [name, position]
-        )
+        await self.slots.ensure(wanted, have)
 
     # Birth
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.model import Cluster, Instance, Member, Process, format_lsn, position_of
+from pgherd.slots import failover_slots
 from pgherd.timestamps import iso
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra["config_problems"] = list(view.config_problems)
     if view.terms:
         extra["terms"] = list(view.terms)
+    if failover_slots(instance):
+        extra["failover_slots"] = failover_slots(instance)
     if extra:
         data["pgherd"] = extra
     return data

@@ -306,6 +306,7 @@ MANAGED_PARAMETERS: Final = frozenset(
         "primary_conninfo",
         "primary_slot_name",
         "synchronous_standby_names",
+        "synchronized_standby_slots",
         "recovery_target_timeline",
         "unix_socket_directories",
         "hba_file",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgherd.slot_settings import PermanentSlot, ignored_slots, permanent_slots
 from pgherd.units import amount
 
 
@@ -95,6 +96,8 @@ class Settings:
     pause: bool = False
     use_pg_rewind: bool = True
     use_slots: bool = True
+    permanent_slots: tuple[PermanentSlot, ...] = ()
+    ignore_slots: tuple[Mapping[str, Any], ...] = ()
     synchronous_mode: str = "off"
     synchronous_mode_strict: bool = False
     synchronous_node_count: int = 1
@@ -119,10 +122,12 @@ class Settings:
             check_timeline=raw.get("check_timeline") is True,
             primary_start_timeout=_renamed(raw, "start_timeout", 300),
             primary_stop_timeout=_renamed(raw, "stop_timeout", 0),
-            member_slots_ttl=_number(raw, "member_slots_ttl", 1800, "s"),
+            member_slots_ttl=max(0.0, _number(raw, "member_slots_ttl", 1800, "s")),
             pause=raw.get("pause") is True,
             use_pg_rewind=postgresql.get("use_pg_rewind", True) is True,
             use_slots=postgresql.get("use_slots", True) is True,
+            permanent_slots=permanent_slots(raw),
+            ignore_slots=ignored_slots(raw),
             # Nobody commits in a standby cluster.
             synchronous_mode="off" if remote else _sync_mode(raw.get("synchronous_mode")),
             synchronous_mode_strict=raw.get("synchronous_mode_strict") is True,

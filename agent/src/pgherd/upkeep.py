@@ -7,8 +7,8 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from pgherd.errors import PostgresError, StoreError
-from pgherd.pgfiles import slot_name
+from pgherd.errors import StoreError
+from pgherd.slot_keeper import SlotKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 # How often the leader looks where etcd's raft leader sits, seconds.
 RAFT_CHECK_SECONDS: Final = 5.0
-# How often a standby lets its unused slots go of old WAL, seconds.
-SLOT_ADVANCE_SECONDS: Final = 10.0
+# What a leader writes anew into /status, or takes out of it.
+REWRITTEN: Final = frozenset({"optime", "released", "heir", "slots", "retain_slots"})
 
 
 class Upkeep:
-    """Keeps status, history, configuration and slots as they should be."""
+    """Keeps status, history, configuration and slots as they should be (see `slot_keeper`)."""
 
     def __init__(self, config: Config, store: Store, postgres: Postgres, clock: Clock) -> None:
         self._config = config
@@ -38,8 +38,7 @@ class Upkeep:
         self._postgres = postgres
         self._clock = clock
         self._raft_checked = 0.0
-        self._advanced = 0.0
-        self._absent_since: dict[str, float] = {}
+        self.slots = SlotKeeper(postgres)
         self._branches: tuple[int, tuple[Branch, ...]] = (1, ())
         self.failsafe_written: Mapping[str, str] = {}
 
@@ -53,25 +52,24 @@ class Upkeep:
         if cluster is None or leader is None or not view.store_answers:
             return
         try:
-            await self._write_keys(cluster, leader, view.instance)
+            await self._write_keys(cluster, leader, view)
             await self._keep_raft_leader_away()
         except StoreError as error:
             log.warning("the leader's keys could not be written: %s", error)
-        try:
-            await self._keep_member_slots(cluster, view)
-        except PostgresError as error:
-            log.warning("slots could not be kept: %s", error)
+        await self.slots.keep(view)
 
-    async def _write_keys(self, cluster: Cluster, leader: LeaderKey, instance: Instance) -> None:
+    async def _write_keys(self, cluster: Cluster, leader: LeaderKey, view: View) -> None:
+        instance = view.instance
         if not cluster.initialize and instance.system_id:
             await self._store.adopt_initialize(leader, instance.system_id)
         values: dict[str, Any] = {}
-        farewell = ("released", "heir")
-        status = {key: value for key, value in cluster.status.items() if key not in farewell}
+        status = {key: cluster.status[key] for key in cluster.status if key not in REWRITTEN}
+        status |= self.slots.status(view)
+        before = {key: value for key, value in cluster.status.items() if key != "optime"}
         # The leader of a standby cluster tells what it has received.
         position = instance.location if instance.is_primary else instance.position
-        if position and (position != cluster.optime or status != cluster.status):
-            values["status"] = {**status, "optime": position}
+        if position and (position != cluster.optime or status != before):
+            values["status"] = {"optime": position, **status}
         if cluster.config_lost or not cluster.config:
             log.warning("the dynamic configuration is missing in etcd: writing it again")
             values["config"] = dict(cluster.config or self._config.bootstrap_config)
@@ -130,56 +128,3 @@ class Upkeep:
             log.info("asking etcd to move its raft leader from this host to %s", urls[0])
             await etcd.transfer_leadership(local[0], member)
             return
-
-    async def _keep_member_slots(self, cluster: Cluster, view: View) -> None:
-        """Have a slot for every member; drop those of members absent for `member_slots_ttl`."""
-        if not cluster.settings.use_slots:
-            return
-        have = view.instance.slots
-        others = [name for name in cluster.members if name != view.me]
-        await self._postgres.ensure_slots(others, have)
-        wanted = {slot_name(name) for name in others}
-        now = self._clock()
-        for name, slot in have.items():
-            is_orphan = slot["type"] == "physical" and not slot["active"] and name not in wanted
-            if not is_orphan or slot.get("temporary"):
-                self._absent_since.pop(name, None)
-                continue
-            since = self._absent_since.setdefault(name, now)
-            if now - since > cluster.settings.member_slots_ttl:
-                log.warning("dropping slot %s: its member has been absent for too long", name)
-                await self._postgres.drop_slot(name)
-
-    async def keep_standby_slots(self, view: View) -> None:
-        """Have every member's slot here too, holding no WAL that this member does not need (R35).
-
-        So whoever is promoted can be streamed from at once, with the WAL the others still need.
-        """
-        cluster = view.cluster
-        if cluster is None or not cluster.settings.use_slots:
-            return
-        have = view.instance.slots
-        others = {slot_name(name): name for name in cluster.members if name != view.me}
-        try:
-            await self._postgres.ensure_slots(list(others.values()), have)
-            if self._clock() - self._advanced > SLOT_ADVANCE_SECONDS:
-                self._advanced = self._clock()
-                await self._advance(cluster, others, have, view.instance.replayed or 0)
-        except PostgresError as error:
-            log.warning("slots could not be kept: %s", error)
-
-    async def _advance(
-        self,
-        cluster: Cluster,
-        others: Mapping[str, str],
-        have: Mapping[str, Mapping[str, Any]],
-        replayed: int,
-    ) -> None:
-        for name, slot in have.items():
-            if slot["type"] != "physical" or slot["active"] or slot["restart"] is None:
-                continue
-            member = cluster.members.get(others.get(name, ""))
-            position = member.position if member else None
-            target = min(replayed, position) if position else replayed
-            if target > slot["restart"]:
-                await self._postgres.advance_slot(name, target)

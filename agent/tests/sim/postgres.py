@@ -20,6 +20,7 @@ from pgherd.pgquery import END_LOGICAL_WALSENDERS
 from pgherd.postgres import QUERY_SECONDS, Postgres
 from pgherd.postmaster import Cage
 from pgherd.server_settings import SETTINGS
+from pgherd.slot_statements import ADVANCE, CREATE_PHYSICAL, DROP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -219,17 +220,19 @@ class SimPostgres(Postgres):
         if statement == "SELECT pg_promote(false)":
             server.promote()
             return []
-        if statement == "SELECT pg_create_physical_replication_slot(%s)":
-            server.slots.add(parameters[0])
+        if statement == CREATE_PHYSICAL:
+            server.slots.add(parameters["name"])
             return []
-        if statement == "SELECT pg_drop_replication_slot(%s)":
-            server.slots.discard(parameters[0])
+        if statement == DROP:
+            server.slots.discard(parameters["name"])
             return []
         if statement == SETTINGS:
             # Nothing is known of them, so nothing is refused.
             return []
         if statement == END_LOGICAL_WALSENDERS:
             return []
+        if statement == ADVANCE:
+            return []  # Slots hold nothing here: no WAL is ever removed.
         if "AS nothing" in statement:
             return [{"nothing": server.upstream is None and server.receiver is None}]
         answers: dict[str, Any] = {
@@ -297,9 +300,6 @@ class SimPostgres(Postgres):
                     await done.wait()
             except TimeoutError:
                 continue
-
-    async def advance_slot(self, name: str, position: int) -> None:
-        """Slots hold nothing here: no WAL is ever removed."""
 
     # Birth
 

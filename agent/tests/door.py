@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pgherd.requests import Request
 
 WITHIN = 30.0
+LIMIT = 20
 
 
 @dataclass
@@ -44,8 +45,8 @@ class Desk:
         self.work()
         return Answer(200, self.body)
 
-    def is_shed(self, request: Request) -> bool:
-        return request.segment == "page"
+    def limit(self, request: Request) -> int | None:
+        return LIMIT if request.segment == "page" else None
 
     async def answer(self, request: Request, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
         if request.segment == "echo":
@@ -136,6 +137,7 @@ def make_certificate(directory: Path, name: str) -> ServerTls:
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
         "-nodes", "-days", "2", "-subj", f"/CN={name}",
         "-addext", f"subjectAltName=IP:127.0.0.1,DNS:{name}",
+        "-addext", "keyUsage=critical,digitalSignature,keyCertSign",
         "-keyout", str(key), "-out", str(certificate),
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
@@ -145,6 +147,8 @@ def make_certificate(directory: Path, name: str) -> ServerTls:
 def trusting(tls: ServerTls, *, shows: ServerTls | None = None) -> ssl.SSLContext:
     """Return a client's context that trusts *tls*, and shows *shows*."""
     context = ssl.create_default_context(cafile=tls.certificate)
+    # As Python does from 3.13 on.
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
     if shows is not None and shows.certificate is not None:
         context.load_cert_chain(shows.certificate, shows.key)
     return context

@@ -15,6 +15,7 @@ from agent.tests.test_api_safety import PROMISING
 from pgherd import api
 from pgherd.access_config import Login
 from pgherd.answers import Answer, Unsafe
+from pgherd.requests import Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -150,3 +151,15 @@ class TestPagesForMany:
         page = api.Api(served.rig.loop)._shared["patroni"]
         await asyncio.gather(*(page.get() for _ in range(100)))
         assert count == 1
+
+    async def test_those_who_change_something_are_kept_out_last(self, served: Served) -> None:
+        limit = api.Api(served.rig.loop).limit
+        limits = [
+            limit(Request(method, path, {}, {}))
+            for method, path in [
+                ("GET", "/operations"), ("POST", "/restart"), ("GET", "/patroni"),
+                ("POST", "/failsafe"),
+            ]
+        ]  # fmt: skip
+        assert limits == [api.READERS_AT_ONCE, api.ALL_AT_ONCE, None, None]
+        assert api.READERS_AT_ONCE < api.ALL_AT_ONCE

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from agent.tests.door import WITHIN, Door, opened
+from agent.tests.door import LIMIT, WITHIN, Door, opened
 from pgherd import connection, server
 from pgherd.access_config import Access
 from pgherd.waiting import until
@@ -260,12 +260,12 @@ class TestClientsThatHangOn:
 
 class TestWhoseTurnItIs:
     async def test_costly_ones_are_turned_away_and_others_are_answered(self, door: Door) -> None:
-        waiting = [await door.connect() for _ in range(server.AT_ONCE)]
+        waiting = [await door.connect() for _ in range(LIMIT)]
         for client in waiting:
             client.send(b"GET /page HTTP/1.1\r\n\r\n")
 
         async def are_asked() -> bool:
-            return door.server._at_work == server.AT_ONCE
+            return door.server._at_work == LIMIT
 
         await until(are_asked, every=0.01, within=WITHIN)
         late = await door.connect()

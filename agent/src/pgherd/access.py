@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
 import hmac
 import ipaddress
 from base64 import b64decode
@@ -27,6 +28,9 @@ CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Patroni"'}
 
 async def resolve(host: str) -> set[str]:
     """Return the addresses of *host*, none when it has none."""
+    with contextlib.suppress(ValueError):
+        # It is one already; names are asked for in a thread, of which there are few.
+        return {str(ipaddress.ip_address(host))}
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None)
     except (OSError, UnicodeError):

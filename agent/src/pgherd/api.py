@@ -61,6 +61,9 @@ SHARED: Final[Mapping[str, SharedPage]] = {
 }
 
 READING: Final = ("GET", "HEAD", "OPTIONS")
+# Requests under way from which on others are turned away.
+READERS_AT_ONCE: Final = 64
+ALL_AT_ONCE: Final = 128
 NESTING_LIMIT: Final = 32
 WANTS_OBJECT: Final = Answer(400, "a JSON object is wanted")
 
@@ -141,12 +144,15 @@ class Api:
         page = QUICK.get(segment, pages.health) if method != "OPTIONS" else pages.health
         return partial(page, self._loop, request)
 
-    def is_shed(self, request: Request) -> bool:
-        """Whether it is turned away when many others are being answered.
+    def limit(self, request: Request) -> int | None:
+        """Return how many requests may be under way when this one comes; None for any number.
 
         What is shared costs the same for many, and elections hang on `/patroni` and `/failsafe`.
+        Whoever only reads does not keep those out who have to change something.
         """
-        return request.segment not in self._shared and request.segment != "failsafe"
+        if request.segment in self._shared or request.segment == "failsafe":
+            return None
+        return READERS_AT_ONCE if request.method in READING else ALL_AT_ONCE
 
     async def answer(self, request: Request, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
         """Answer what takes its time."""

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Seconds a client has for the head of a request, the handshake before it included; for a body; for
-# taking an answer; between requests; and for hearing why nothing more is read from it.
+# taking an answer; between requests (longer than other agents keep a connection, so that none asks
+# on one that ends just then); and for hearing why nothing more is read from it.
 HEAD_SECONDS: Final = 5.0
 BODY_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 10.0
-IDLE_SECONDS: Final = 15.0
+IDLE_SECONDS: Final = 20.0
 LINGER_SECONDS: Final = 2.0
 
 

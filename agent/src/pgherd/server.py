@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 512
 CONNECTIONS_OF_ONE_CLIENT: Final = 256
-# Requests under way from which on costly ones are turned away.
-AT_ONCE: Final = 64
 # Connections taken in one turn of the event loop, and how many the kernel holds meanwhile.
 ACCEPTED_AT_ONCE: Final = 16
 BACKLOG: Final = 1024
@@ -56,8 +54,8 @@ class App(Protocol):
     def at_once(self, request: Request) -> Callable[[], Answer] | None:
         """Return what gives the answer when that costs next to nothing, None for all others."""
 
-    def is_shed(self, request: Request) -> bool:
-        """Whether it is turned away when many others are being answered."""
+    def limit(self, request: Request) -> int | None:
+        """Return how many may be under way when it comes; None for any number."""
 
     async def answer(self, request: Request, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
         """Return the answer; *read_body* raises TimeoutError or ConnectionError."""
@@ -222,7 +220,9 @@ class Server:
         check = self._app.at_once(request)
         if check is not None:
             self.turns.add(Kind.CHECK, partial(self._check, connection, request, check))
-        elif self._at_work >= AT_ONCE and self._app.is_shed(request):
+            return
+        limit = self._app.limit(request)
+        if limit is not None and self._at_work >= limit:
             self.counts["shed"] += 1
             self._reply(connection, request, BUSY)
         else:

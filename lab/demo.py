@@ -76,7 +76,9 @@ def farewell(lab: Lab) -> str:
     cluster = Cluster(lab.settings)
     leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
     witness = next(host for host in MEMBERS if host != leader)
-    table = lab.exec(MEMBERS[0], ["pgherd", "list"])[1]
+    # In a container its output is no terminal, but ours may be one.
+    look = ["env", "FORCE_COLOR=1"] if sys.stdout.isatty() else []
+    table = lab.exec(MEMBERS[0], [*look, "pgherd", "list"])[1]
     secret = SECRET
     if secret.is_relative_to(Path.cwd()):
         secret = secret.relative_to(Path.cwd())

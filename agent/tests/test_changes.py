@@ -115,9 +115,9 @@ class TestEditConfig:
         assert "max_connections: in force after a restart: pgherd restart --rolling" in output
 
     def test_what_the_agent_refuses_is_1_and_said(self, host: Host) -> None:
-        host.agent.say("PATCH", "/config", 422, {"problems": ["ttl: must be a number", "b: no"]})
+        host.agent.say("PATCH", "/config", 422, "ttl: must be a number\nb: no")
         code, _, problems = host("edit-config", "-s", "ttl=20", "-y")
-        assert (code, problems) == (1, "pgherd: ttl: must be a number; b: no\n")
+        assert (code, problems) == (1, "pgherd: ttl: must be a number\npgherd: b: no\n")
 
     def test_who_changed_it_meanwhile_makes_it_be_tried_again(self, host: Host) -> None:
         host.agent.say("PATCH", "/config", 409, "conflict")

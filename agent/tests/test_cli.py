@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import yaml
 
 from agent.tests.builders import raw_config
-from agent.tests.command import Command, pgherd, write
+from agent.tests.command import Command, Host, agent, host, pgherd, write
 from agent.tests.etcd_processes import free_ports
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.cli import COMMANDS, cli
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["pgherd"]
+__all__ = ["agent", "host", "pgherd"]
 
 
 def test_the_version_names_the_patroni_release_it_speaks(pgherd: Command) -> None:
@@ -138,3 +139,43 @@ def test_another_clusters_name_is_2(pgherd: Command, tmp_path: Path) -> None:
     code, _, problems = pgherd("list", "other", "-c", path)
     assert code == 2
     assert "belongs to cluster 'demo'; 'other' is another name" in problems
+
+
+def test_every_command_speaks_json() -> None:
+    context = click.Context(cli)
+    silent = {
+        name
+        for name in COMMANDS
+        if not any("--json" in each.opts for each in _command(context, name).params)
+    }
+    assert silent == {"agent", "guard"}
+
+
+def _command(context: click.Context, name: str) -> click.Command:
+    command = cli.get_command(context, name)
+    assert command is not None
+    return command
+
+
+HEAVY = ("aiohttp", "asyncio", "rich", "psycopg", "prometheus_client", "pgherd.etcd")
+LIST = """
+import sys
+sys.argv = ["pgherd", "list", "--config", sys.argv[1]]
+from pgherd.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print([name for name in {heavy} if name in sys.modules])
+"""
+
+
+def test_the_list_loads_nothing_that_takes_long(host: Host) -> None:
+    """It is to answer in 0.3 s; each of these takes a good part of that."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIST.format(heavy=HEAVY), host.path],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+    )  # fmt: skip
+    assert "pg3" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -164,7 +164,11 @@ class TestTheLagThatTheLeaderSees:
         assert "pgherd" not in rows["pg3"]
 
     def test_a_leader_that_does_not_answer_leaves_what_etcd_knows(self) -> None:
-        assert with_lag(body(), {}) == body()
+        told = with_lag(body(), {})
+        assert told["members"] == body()["members"]
+        assert told["pgherd"] == {"leader_answers": False}
+        assert "The leader does not answer" in drawn(told)
+        assert "does not answer" not in drawn(with_lag(body(), {"state": "running"}))
 
     @pytest.mark.parametrize(
         ("seconds", "shown"),

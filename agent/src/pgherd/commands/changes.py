@@ -10,7 +10,7 @@ import click
 
 from pgherd.commands.rest import Reply, UnreachableError
 from pgherd.commands.session import by_use
-from pgherd.errors import NobodyAnswersError, PgherdError
+from pgherd.errors import ConfigError, NobodyAnswersError, PgherdError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A change that came between costs another try; so many come between by no chance.
 TRIES: Final = 5
 RESTART: Final = "x-pgherd-restart"
+ORDER: Final = "x-pgherd-restart-order"
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,17 +105,11 @@ def change_config(session: Session, patch: Mapping[str, Any]) -> Reply:
     except UnreachableError as error:
         session.tell(f"{error}; changing etcd itself, where nobody checks it")
         return _change_in_etcd(session, patch)
+    if reply.status == 422:
+        raise ConfigError([line for line in reply.text.splitlines() if line.strip()])
     if not reply.is_good:
-        raise PgherdError(_refusal(reply))
+        raise PgherdError(reply.text or f"the agent answers {reply.status}")
     return reply
-
-
-def _refusal(reply: Reply) -> str:
-    body = reply.json()
-    problems = body.get("problems") if isinstance(body, dict) else body
-    if isinstance(problems, list):
-        return "; ".join(str(each) for each in problems)
-    return reply.text or f"the agent answers {reply.status}"
 
 
 def _change_in_etcd(session: Session, patch: Mapping[str, Any]) -> Reply:

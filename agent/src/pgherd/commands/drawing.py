@@ -54,9 +54,10 @@ def has_colours() -> bool | None:
 
 
 def has_boxes() -> bool:
-    """Whether the output is a terminal that can draw a table's lines."""
+    """Whether the output is a terminal, or to be taken for one, that can draw a table's lines."""
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
-    return sys.stdout.isatty() and encoding.startswith("utf")
+    is_shown = sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+    return is_shown and encoding.startswith("utf")
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> str:

@@ -30,7 +30,8 @@ def with_lag(body: dict[str, Any], leader_node: Mapping[str, Any]) -> dict[str, 
     """Return a body of `GET /cluster` with each standby's lag as the leader sees it at this moment.
 
     What etcd knows of positions may be some seconds old, and it knows no times. So `lag` (bytes)
-    and `lag_seconds` under `pgherd` of a member are what its leader says.
+    and `lag_seconds` under `pgherd` of a member are what its leader says, and under `pgherd` of the
+    cluster stands `leader_answers`.
 
     :param leader_node: the leader's `GET /patroni`, empty when it did not answer.
     """
@@ -39,7 +40,10 @@ def with_lag(body: dict[str, Any], leader_node: Mapping[str, Any]) -> dict[str, 
     for row in body.get("members", ()):
         known = fresh.get(row.get("name")) if row.get("role") not in LEADING else None
         members.append({**row, "pgherd": known} if known else row)
-    return {**body, "members": members}
+    if leader_of(body) is None:
+        return {**body, "members": members}
+    ours = {**(body.get("pgherd") or {}), "leader_answers": bool(leader_node)}
+    return {**body, "members": members, "pgherd": ours}
 
 
 def render(
@@ -162,6 +166,8 @@ def _notes(body: Mapping[str, Any]) -> Iterator[Cell]:
         yield Cell("No member has published itself; is pgherd running on the hosts?", "yellow")
     elif leader_of(body) is None:
         yield Cell("No leader: writes wait until one is elected.", "red")
+    elif (body.get("pgherd") or {}).get("leader_answers") is False:
+        yield Cell("The leader does not answer: this is what etcd heard of it last.", "red")
     for row in members:
         yield from _restarts(row)
     for text in _acknowledgements(body):

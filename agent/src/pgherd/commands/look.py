@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgherd.commands.session import Session
+
+
+# A leader that is lost must not keep a person waiting who wants to see just that, seconds.
+LEADER_SECONDS: Final = 0.5
 
 
 def _watchable(function: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +54,7 @@ def seen(
     if verbose:
         nodes = nodes_of(session, body["members"])
         return with_lag(body, nodes.get(str(leader["name"]), {}) if leader else {}), nodes
-    return with_lag(body, session.node(leader) if leader else {}), None
+    return with_lag(body, session.node(leader, LEADER_SECONDS) if leader else {}), None
 
 
 def _show(session: Session, draw: Callable[[], str], *, watch: bool, every: float) -> None:

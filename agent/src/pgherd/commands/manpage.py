@@ -25,7 +25,7 @@ CODES: Final = (
 ENVIRONMENT: Final = (
     ("PGHERD_CONFIG", "the agent's configuration file, instead of /etc/pgherd/pgherd.yml"),
     ("NO_COLOR", "when it is not empty there are no colours"),
-    ("FORCE_COLOR", "when it is not empty there are colours, wherever the output goes"),
+    ("FORCE_COLOR", "when it is not empty there are colours and boxes, wherever the output goes"),
     ("EDITOR", "what edit-config runs"),
 )
 

@@ -85,7 +85,7 @@ class Rest:
         return self._send(method, base, path, body, within)
 
     def _send(self, method: str, base: str, path: str, body: Any, within: float) -> Reply:
-        connection = self._connection(base)
+        connection = self._connection(base, min(within, READ_SECONDS))
         content = None if method == "GET" else json.dumps({} if body is None else body)
         headers = dict(self._headers)
         if content is not None:
@@ -108,12 +108,12 @@ class Rest:
             answer.status, text, {key.lower(): value for key, value in answer.getheaders()}
         )
 
-    def _connection(self, base: str) -> HTTPConnection:
+    def _connection(self, base: str, within: float) -> HTTPConnection:
         url = urlsplit(base)
         host = url.hostname or ""
         if url.scheme == "https":
-            return HTTPSConnection(host, url.port, timeout=READ_SECONDS, context=self._tls)
-        return HTTPConnection(host, url.port, timeout=READ_SECONDS)
+            return HTTPSConnection(host, url.port, timeout=within, context=self._tls)
+        return HTTPConnection(host, url.port, timeout=within)
 
 
 def _reason(error: Exception) -> str:

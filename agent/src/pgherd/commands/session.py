@@ -107,11 +107,11 @@ class Session:
 
         return read_cluster(self.config)
 
-    def node(self, member: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the body of `GET /patroni` of a member, empty when it does not answer."""
+    def node(self, member: Mapping[str, Any], within: float = PEER_SECONDS) -> dict[str, Any]:
+        """Return the body of `GET /patroni` of a member, empty when it does not answer in time."""
         try:
             base = base_of(str(member.get("api_url", "")))
-            return self.rest.get(base, "/patroni", within=PEER_SECONDS).mapping()
+            return self.rest.get(base, "/patroni", within=within).mapping()
         except NobodyAnswersError:
             return {}
 

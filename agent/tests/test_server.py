@@ -224,15 +224,20 @@ class TestClientsThatHangOn:
         assert len(door.desk.seen) == 1
 
     async def test_health_checks_are_answered_beside_hundreds_of_idle_ones(
-        self, door: Door
+        self, door: Door, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(connection, "HEAD_SECONDS", 600)
         for number in range(600):
             await door.connect(source=f"127.0.0.{number % 3 + 2}")
         assert await (await door.connect()).ask() == 200
         assert door.server.connections <= server.CONNECTIONS
         assert door.server.counts["dropped"] == 600 + 1 - server.CONNECTIONS
 
-    async def test_one_client_cannot_take_the_places_of_others(self, door: Door) -> None:
+    async def test_one_client_cannot_take_the_places_of_others(
+        self, door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("HEAD_SECONDS", "IDLE_SECONDS"):
+            monkeypatch.setattr(connection, name, 600)
         other = await door.connect(source="127.0.0.2")
         await other.ask()
         for _ in range(server.CONNECTIONS + 10):

@@ -76,9 +76,10 @@ async def test_whoever_begins_a_handshake_and_stops_is_dropped(
 
 
 async def test_health_checks_are_answered_beside_hundreds_of_idle_ones(
-    door: Door, tls: ServerTls
+    door: Door, tls: ServerTls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Patroni's issue 3705: five of them were enough."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 600)
     context = trusting(tls)
     for number in range(500):
         shaken = number % 4 == 0

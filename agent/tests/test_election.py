@@ -33,7 +33,8 @@ from pgherd.actions import (
     TakeKey,
 )
 from pgherd.decide import decide
-from pgherd.model import SyncKey
+from pgherd.handover import Handover
+from pgherd.model import Cluster, SyncKey
 from pgherd.quorum import Acknowledging, Electing, holds
 from pgherd.settings import Tags
 
@@ -413,3 +414,20 @@ class TestEveryElectionOfTwoAndThree:
             for hears in subsets:
                 decision = decide(seen_by(order[0], world, hears, 0))
                 assert decision.actions == (TakeKey(),), (world, hears)
+
+
+class TestARemovedCluster:
+    """`patronictl remove` on a living cluster deletes `/sync`, too: it does not elect blindly."""
+
+    def test_no_standby_leads_it(self) -> None:
+        """R10."""
+        seen = unlocked(cluster=Cluster(revision=11))
+        assert decide(seen).rule.name == "wait_for_initialize"
+
+    def test_its_primary_goes_on(self) -> None:
+        seen = unlocked(primary(), cluster=Cluster(revision=11))
+        assert decide(seen).rule.name == "retake_key"
+
+    def test_somebody_may_be_told_to(self) -> None:
+        asked = Cluster(revision=11, handover=Handover(None, ME))
+        assert decide(unlocked(cluster=asked)).rule.name == "take_key_as_asked"

@@ -317,6 +317,8 @@ NOT_WALKED: Final = {
     "restart_primary",
     "restart_standby",
     "wait_for_etcd",
+    # Nobody deletes all keys here.
+    "wait_for_initialize",
     "wait_for_source",
     # Backups are the operator's.
     "restore",

@@ -120,7 +120,19 @@ def _stream_on(view: View) -> tuple[Action, ...]:
     return () if points_there else (Follow(leader),)
 
 
+def _was_removed(view: View) -> bool:
+    """Tell whether the cluster's keys are gone, and with them who has every commit (R10)."""
+    removed = view.cluster is not None and view.cluster.initialize is None
+    return _is_voting(view) and removed and not handover.is_called(view)
+
+
 RULES: Final = (
+    Rule(
+        "wait_for_initialize",
+        _was_removed,
+        nothing,
+        "somebody has deleted the cluster's keys: its primary puts them back, no standby does",
+    ),
     *handover.HEIR_RULES,
     Rule(
         "keep_promise",

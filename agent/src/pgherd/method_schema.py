@@ -87,13 +87,12 @@ def sections(raw: Mapping[str, Any], known: Mapping[str, Any], names: Any) -> Ma
     :param known: keys that mean something else.
     :param names: the methods that are named, a word or a list.
     """
-    named = set(names) if isinstance(names, list) else {names}
-    return {
-        key: value
-        for key, value in raw.items()
-        if key not in known
-        and (key in named or (isinstance(value, Mapping) and "command" in value))
+    listed = names if isinstance(names, list) else [names]
+    named = {name for name in listed if isinstance(name, str)}
+    named |= {
+        key for key, value in raw.items() if isinstance(value, Mapping) and "command" in value
     }
+    return {key: value for key, value in raw.items() if key in named and key not in known}
 
 
 def is_method(value: Any) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pgherd.model import Remote
 from pgherd.programs import SENSITIVE_PARAMETERS
 from pgherd.schema import MANAGED_PARAMETERS
+from pgherd.units import amount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,6 +127,23 @@ class Upstream(NamedTuple):
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def held_back(wanted: Mapping[str, Any], control: Control | None) -> dict[str, dict[str, str]]:
+    """Return what a standby must keep higher than *wanted*, as its primary still has it.
+
+    PostgreSQL's own default may be lower, too.
+
+    :param control: the standby's; None for a server that is none.
+    :return: old and new value by name, as Patroni publishes what waits for a restart.
+    """
+    found = {}
+    for name in SENSITIVE_PARAMETERS if control is not None else ():
+        limit = control.limits[name] if control is not None else 0
+        configured = amount(wanted.get(name, 0))
+        if configured is not None and configured < limit:
+            found[name] = {"old_value": str(limit), "new_value": str(wanted.get(name, 0))}
+    return found
 
 
 class Files:
@@ -270,12 +288,8 @@ class Files:
         merged = {**BASE_PARAMETERS, **postgres.default_parameters, **allowed, **own}
         merged.update(postgres.parameters)
         settings = {name: value for name, value in merged.items() if value is not None}
-        for name in SENSITIVE_PARAMETERS if control is not None else ():
-            assert control is not None
-            # PostgreSQL's own default may be lower than what the primary still runs with.
-            configured = str(settings.get(name, 0))
-            if configured.isdigit() and int(configured) < control.limits[name]:
-                settings[name] = control.limits[name]
+        for name, reason in held_back(settings, control).items():
+            settings[name] = int(reason["old_value"])
         settings |= self._failover_slots(settings)
         settings["listen_addresses"] = postgres.listen
         settings["port"] = postgres.port

@@ -18,7 +18,7 @@ from pgherd.hooks import before_stop
 from pgherd.methods import make_copy, run_bootstrap_method, run_initdb
 from pgherd.model import Control, Instance, Member, Remote
 from pgherd.pacing import Pacing
-from pgherd.pgfiles import Files, Upstream, conninfo, slot_name
+from pgherd.pgfiles import Files, Upstream, conninfo, held_back, slot_name
 from pgherd.pglog import last_words
 from pgherd.pgquery import (
     END_LOGICAL_WALSENDERS,
@@ -32,7 +32,7 @@ from pgherd.pgquery import (
     silent_instance,
 )
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
-from pgherd.programs import Programs
+from pgherd.programs import SENSITIVE_PARAMETERS, Programs
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
 from pgherd.slot_statements import SlotStatements
 from pgherd.waiting import until
@@ -57,6 +57,9 @@ PID_FILE_SECONDS: Final = 2.0
 QUERY_SECONDS: Final = 1.0
 # A reload has no answer: what waits for a restart is looked up in this many rounds after it.
 PENDING_LOOKS: Final = 3
+# While a setting is held back, the primary's are looked up in the control file once in so many.
+LIMIT_LOOKS: Final = 5
+HELD_BACK: Final = frozenset(SENSITIVE_PARAMETERS)
 
 
 class Postgres:
@@ -78,6 +81,7 @@ class Postgres:
         self._dynamic: Mapping[str, Any] = {}
         self._pending: dict[str, dict[str, str]] = {}
         self._pending_looks = PENDING_LOOKS
+        self._limit_looks = 0
         self._is_adopted = False
         self._control: Control | None = None
         self.files = Files(config)
@@ -130,6 +134,8 @@ class Postgres:
         if self._pending_looks > 0:
             self._pending_looks -= 1
             await self.refresh_pending_restart()
+        elif row["in_recovery"] and HELD_BACK & self._pending.keys():
+            await self._look_at_limits()
         instance = instance_from_row(row, self._pending)
         # Commits, or subscribers, may wait for them, so that one has gone is news.
         names = instance.acknowledging.standbys if instance.is_primary else frozenset()
@@ -261,7 +267,21 @@ class Postgres:
             rows = await self.query(PENDING_RESTART)
         except PostgresError:
             return
-        self._pending = pending_restart(rows, self.files.parameters(self._dynamic, None))
+        wanted = self.files.parameters(self._dynamic, None)
+        limits = self._control if self._is_meant_as_standby else None
+        self._pending = {**pending_restart(rows, wanted), **held_back(wanted, limits)}
+
+    async def _look_at_limits(self) -> None:
+        """Lower what was held back once this standby has replayed that its primary has less."""
+        self._limit_looks += 1
+        if self._limit_looks % LIMIT_LOOKS:
+            return
+        known, self._control = self._control, await self._read_control() or self._control
+        if known is None or self._control is None or known.limits == self._control.limits:
+            return
+        if self._write_files(self._control):
+            await self.reload()
+        self._pending_looks = PENDING_LOOKS
 
     def adopt(self, instance: Instance) -> None:
         """Remember what the running instance was told before this agent was started."""

@@ -186,11 +186,17 @@ class TestWithoutAnAgent:
     async def test_it_is_changed_in_etcd(self, alone: Host, real_etcd: Etcd) -> None:
         key = "/service/demo/config"
         await real_etcd.txn([], [Put(key, json.dumps(CONFIG))])
-        code, output, problems = await asyncio.to_thread(alone, "edit-config", "-s", "ttl=20", "-y")
+        code, output, problems = await asyncio.to_thread(alone, "edit-config", "-s", "ttl=60", "-y")
         assert (code, problems) == (0, "")
-        assert "changing etcd itself, where nobody checks it" in output
+        assert "changing etcd itself, unchecked by PostgreSQL" in output
         _, [stored] = await real_etcd.range(key)
-        assert json.loads(stored.value) == {**CONFIG, "ttl": 20}
+        assert json.loads(stored.value) == {**CONFIG, "ttl": 60}
+
+    async def test_nonsense_is_refused_there_too(self, alone: Host, real_etcd: Etcd) -> None:
+        await real_etcd.txn([], [Put("/service/demo/config", json.dumps(CONFIG))])
+        code, _, problems = await asyncio.to_thread(alone, "edit-config", "-s", "tll=20", "-y")
+        assert code == 1
+        assert "tll: unknown key" in problems
 
     async def test_it_is_shown_from_etcd(self, alone: Host, real_etcd: Etcd) -> None:
         await real_etcd.txn([], [Put("/service/demo/config", json.dumps(CONFIG))])

@@ -98,6 +98,17 @@ class TestTheTable:
         assert line(text, "pg1 *")[0] == "pg1 *"
         assert "max_connections becomes 200 (now 100)" in text
 
+    def test_what_several_wait_for_is_said_once(self) -> None:
+        reason = {"max_connections": {"old_value": "100", "new_value": "200"}}
+        both = {"pending_restart": True, "pending_restart_reason": reason}
+        text = drawn(body(members=[member(ME, **both), member("pg3", **both)]))
+        assert "* pg1, pg3: max_connections becomes 200 (now 100) when" in text
+
+    def test_a_planned_restart_is_told_with_its_conditions(self) -> None:
+        planned = {"schedule": "2026-01-01T10:00:00+00:00", "postgres_version": "17.5"}
+        text = drawn(body(members=[member(ME, scheduled_restart=planned)]))
+        assert "pg1: restart at 2026-01-01T10:00:00+00:00 (postgres version: 17.5)" in text
+
     def test_maintenance_mode_is_shown(self) -> None:
         assert "Maintenance mode" in drawn(body(config={"pause": True}))
         assert "Maintenance mode" not in drawn(body())

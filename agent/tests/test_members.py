@@ -38,6 +38,15 @@ class TestRestart:
         assert output == "pg2: restart failed\n"
         assert problems == "pgherd: not done on pg2\n"
 
+    def test_the_leader_comes_first_where_a_setting_is_lowered(self, host: Host) -> None:
+        """A standby must not have less room for connections than its primary."""
+        reason = {"max_connections": {"old_value": "200", "new_value": "150"}}
+        waits = {"pending_restart": True, "pending_restart_reason": reason}
+        host.show(host.member("pg1", "leader", **waits), host.member("pg2", **waits))
+        host.agent.say("POST", "/restart", 200, RESTARTED)
+        told = host.json("restart", "--force")
+        assert [each["member"] for each in told["results"]] == ["pg1", "pg2"]
+
     @pytest.mark.parametrize(
         ("arguments", "asked"),
         [

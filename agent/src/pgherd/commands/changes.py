@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -103,7 +105,7 @@ def change_config(session: Session, patch: Mapping[str, Any]) -> Reply:
             if reply.status != 409:
                 break
     except UnreachableError as error:
-        session.tell(f"{error}; changing etcd itself, where nobody checks it")
+        session.tell(f"{error}; changing etcd itself, unchecked by PostgreSQL")
         return _change_in_etcd(session, patch)
     if reply.status == 422:
         raise ConfigError([line for line in reply.text.splitlines() if line.strip()])
@@ -114,20 +116,25 @@ def change_config(session: Session, patch: Mapping[str, Any]) -> Reply:
 
 def _change_in_etcd(session: Session, patch: Mapping[str, Any]) -> Reply:
     from pgherd.commands.keys import with_keys
+    from pgherd.dynamic_schema import check_dynamic
     from pgherd.etcd import Compare, Put
     from pgherd.store import dump
 
+    timing = asdict(session.config.timing)
     key = f"/{session.config.namespace}/{session.config.scope}/config"
 
     async def change(store: Any) -> Reply:
-        import json
-
         for _ in range(TRIES):
             _, found = await store.etcd.range(key)
             known = next((each for each in found if each.key == key), None)
             if known is None:
                 raise PgherdError("etcd holds no configuration of this cluster")
-            new = patched(json.loads(known.value), patch)
+            old = json.loads(known.value)
+            new = patched(old, patch)
+            before = check_dynamic(old, timing)
+            wrong = [each for each in check_dynamic(new, timing) if each not in before]
+            if wrong:
+                raise ConfigError(wrong)
             same = Compare(key, "mod_revision", known.mod_revision)
             if await store.etcd.txn([same], [Put(key, dump(new))]):
                 return Reply(200, dump(new))

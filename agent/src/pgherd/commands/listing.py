@@ -9,7 +9,7 @@ from pgherd.commands.drawing import Cell, Column, duration, size, table
 from pgherd.commands.session import LEADING, leader_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROLES: Final = {
     "leader": "Leader",
@@ -168,8 +168,7 @@ def _notes(body: Mapping[str, Any]) -> Iterator[Cell]:
         yield Cell("No leader: writes wait until one is elected.", "red")
     elif (body.get("pgherd") or {}).get("leader_answers") is False:
         yield Cell("The leader does not answer: this is what etcd heard of it last.", "red")
-    for row in members:
-        yield from _restarts(row)
+    yield from _restarts(members)
     for text in _acknowledgements(body):
         yield Cell(text, "yellow" if "no standby" in text.lower() else None)
     planned = body.get("scheduled_switchover")
@@ -181,24 +180,24 @@ def _notes(body: Mapping[str, Any]) -> Iterator[Cell]:
         yield Cell("Maintenance mode: no automatic failover.", "yellow")
 
 
-def _restarts(row: Mapping[str, Any]) -> Iterator[Cell]:
-    reasons = row.get("pending_restart_reason") or {}
-    for name, values in reasons.items():
-        yield Cell(
-            f"* {row['name']}: {name} becomes {values['new_value']} (now "
-            f"{values['old_value']}) when PostgreSQL is restarted"
-        )
-    planned = row.get("scheduled_restart")
-    if planned:
-        conditions = [
-            f"{key.replace('_', ' ')}: {value}"
-            for key, value in planned.items()
-            if key not in ("schedule", "postmaster_start_time")
-        ]
-        yield Cell(
-            f"{row['name']}: restart at {planned.get('schedule')}"
-            + (f" ({', '.join(conditions)})" if conditions else "")
-        )
+def _restarts(members: Sequence[Mapping[str, Any]]) -> Iterator[Cell]:
+    waiting: dict[str, list[str]] = {}
+    for row in members:
+        for name, values in (row.get("pending_restart_reason") or {}).items():
+            text = f"{name} becomes {values['new_value']} (now {values['old_value']})"
+            waiting.setdefault(text, []).append(str(row["name"]))
+    for text, names in waiting.items():
+        yield Cell(f"* {', '.join(names)}: {text} when PostgreSQL is restarted")
+    for row in members:
+        planned = row.get("scheduled_restart")
+        if planned:
+            conditions = [
+                f"{key.replace('_', ' ')}: {value}"
+                for key, value in planned.items()
+                if key not in ("schedule", "postmaster_start_time")
+            ]
+            text = f"{row['name']}: restart at {planned.get('schedule')}"
+            yield Cell(text + (f" ({', '.join(conditions)})" if conditions else ""))
 
 
 def _acknowledgements(body: Mapping[str, Any]) -> list[str]:

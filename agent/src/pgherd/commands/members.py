@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pgherd.commands.session import Session
 
 ROLES: Final = ("leader", "primary", "standby_leader", "replica", "standby", "any")
+# What `restart_order` says of settings that standbys must not have below their primary's.
+LOWERED: Final = "primary first"
 # How long a rolling restart is followed, and a copy: big ones take hours. Seconds.
 ROLLING_SECONDS: Final = 3600.0
 COPY_SECONDS: Final = 24 * 3600.0
@@ -142,6 +144,8 @@ def restart_command(
 ) -> None:
     """Restart PostgreSQL, now or later, one by one: standbys first, the leader last.
 
+    Only if a setting is lowered that standbys must not have below the leader's it comes first.
+
     A leader that is restarted takes no writes for that long; with --rolling a standby that was
     restarted leads meanwhile, and clients wait for one switchover only. A rolling restart goes on
     without this command, which only follows it; `pgherd flush rolling` ends it.
@@ -166,6 +170,7 @@ def restart_command(
         "postgres_version": given["pg_version"],
         "timeout": given["start_timeout"],
     }
+    rows = _in_order(rows)
     moment = f" at {at}" if at else ""
     session.confirm(f"Restart PostgreSQL on {_names(rows)}{moment}?")
     if at and session.force:
@@ -175,6 +180,16 @@ def restart_command(
                 session.act([row], "DELETE", "/restart")
     known = {name: value for name, value in body.items() if value is not None}
     ask_each(session, rows, "POST", "/restart", known, stops=not at, timed=True)
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return *rows*, the leader in front where its settings must be lowered first."""
+    from pgherd.server_settings import restart_order
+
+    leader = next((row for row in rows if row.get("role") in LEADING), None)
+    if leader is None or restart_order(leader.get("pending_restart_reason") or {}) != LOWERED:
+        return rows
+    return [leader, *(row for row in rows if row is not leader)]
 
 
 def _roll(session: Session, *, pending: bool, at: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,7 +41,7 @@ class TestRestart:
     def test_the_leader_comes_first_where_a_setting_is_lowered(self, host: Host) -> None:
         """A standby must not have less room for connections than its primary."""
         reason = {"max_connections": {"old_value": "200", "new_value": "150"}}
-        waits = {"pending_restart": True, "pending_restart_reason": reason}
+        waits: dict[str, Any] = {"pending_restart": True, "pending_restart_reason": reason}
         host.show(host.member("pg1", "leader", **waits), host.member("pg2", **waits))
         host.agent.say("POST", "/restart", 200, RESTARTED)
         told = host.json("restart", "--force")

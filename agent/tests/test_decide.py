@@ -96,6 +96,13 @@ def answered(name: str) -> Member:
 
 # One view for every rule, and what is asked for then.
 WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
+    "hand_over_standbys": (
+        view(
+            standby(upstream="remote:5432", replication=(row("pg2"),)),
+            cluster=replace(STANDBYS, handover=Handover(ME, "pg2")),
+        ),
+        (ReleaseKey(),),
+    ),
     "demote_cluster": (view(primary(), cluster=STANDBYS), (Retire(),)),
     "lead_standbys": (view(standby(upstream="remote:5432"), cluster=STANDBYS), (Lead(),)),
     "stop_streaming": (view(tags=Tags(nostream=True)), (StopReceiving(),)),

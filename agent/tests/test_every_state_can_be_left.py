@@ -306,6 +306,7 @@ NOT_WALKED: Final = {
     "rejoin_stuck",
     # Another cluster to follow, and members that must not stream, are the operator's wishes, too.
     "demote_cluster",
+    "hand_over_standbys",
     "lead_standbys",
     "stop_streaming",
     "stop",

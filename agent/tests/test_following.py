@@ -19,6 +19,8 @@ from agent.tests.builders import (
     cluster,
     lease,
     member,
+    peer,
+    peers,
     primary,
     row,
     standby,
@@ -44,6 +46,7 @@ from pgherd.actions import (
     WriteSync,
 )
 from pgherd.decide import decide
+from pgherd.handover import Handover
 from pgherd.model import Cluster, Instance, LeaderKey, Member, Remote
 from pgherd.relays import BEHIND_BYTES, leaves_leader
 from pgherd.rules.sync import standbys
@@ -366,6 +369,24 @@ class TestElectionsInAStandbyCluster:
         """What a standby lacks the remote primary has."""
         free = followed(None, sync=sync_key("pg2"), sync_revision=8)
         assert fired(unlocked(standby(), cluster=free)) == "take_key"
+
+    def test_a_moment_ahead_is_not_ahead(self) -> None:
+        """They stream on; each would see the other one ahead of itself for ever."""
+        free = unlocked(cluster=followed(None))
+        assert fired(replace(free, peers=peers(peer(position=0x4000)))) == "take_key"
+        far = peer(position=0x3001 + free.settings.maximum_lag_on_failover)
+        assert fired(replace(free, peers=peers(far))) == "peer_is_ahead"
+
+    def test_the_lead_is_handed_over_without_a_stop(self) -> None:
+        leading = replace(FROM_REMOTE, replication=(row("pg2"), row("pg3")))
+        asked = view(leading, cluster=followed(handover=Handover(ME, "pg2")))
+        assert (fired(asked), actions(asked)) == ("hand_over_standbys", (ReleaseKey(),))
+        wrong = view(FROM_REMOTE, cluster=followed(handover=Handover(ME, "pg2")))
+        assert fired(wrong) == "refuse_handover"
+
+    def test_who_was_asked_for_says_that_it_leads(self) -> None:
+        led = followed(handover=Handover("pg2", ME))
+        assert fired(view(FROM_REMOTE, cluster=led)) == "finish_handover"
 
     def test_an_empty_member_copies_the_leader(self) -> None:
         led = followed("pg2")

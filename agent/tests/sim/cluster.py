@@ -90,7 +90,7 @@ class Plan:
             failsafe=dice.random() < 0.3,
             rates=tuple(1 + dice.uniform(-0.001, 0.001) for _ in range(members)),
             tags=(
-                dice.choices(TAGS, (12, 1, 1, 1, 1))[0] if members > 2 else {},
+                dice.choices(TAGS, (12, 1, 1, 1, 1, 1))[0] if members > 2 else {},
                 *[{}] * (members - 1),
             ),
             window=window,
@@ -122,6 +122,7 @@ TAGS: Final[tuple[dict[str, Any], ...]] = (
     {"sync_priority": 2},
     {"nosync": True},
     {"nofailover": True},
+    {"replicatefrom": "pg2"},
 )
 MODES: Final = ("quorum", "on", "off")
 WEIGHTS: Final = (7, 2, 2)
@@ -267,12 +268,11 @@ class Cluster:
         primary = self.primary
         if primary is None or primary.data is None:
             return False
-        up = [host for host in self.hosts.values() if host.name != self._gone]
-        return (
-            len(primary.senders) == len(up) - 1
-            and all(stream.is_streaming for stream in primary.senders.values())
-            and all(host.server.is_running for host in up)
-        )
+        up = [host.server for host in self.hosts.values() if host.name != self._gone]
+        # One of them may stream from another standby.
+        streams = [server.receiver for server in up if server is not primary]
+        caught_up = all(stream is not None and stream.is_streaming for stream in streams)
+        return caught_up and all(server.is_running for server in up)
 
     def is_redundant(self) -> bool:
         """Tell whether the cluster could do without its leader."""

@@ -91,6 +91,10 @@ def _lacks_votes(view: View) -> bool:
 
 
 def _is_ahead(view: View, peer: Peer) -> bool:
+    if view.remote is not None:
+        # They go on receiving while they vote, and what one lacks the other cluster has.
+        further = peer.position - view.instance.position
+        return peer.can_lead and further > view.settings.maximum_lag_on_failover
     return peer.can_lead and peer.history > _history(view)
 
 

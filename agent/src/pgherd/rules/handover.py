@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pgherd.actions import Action, EndHandover, HandOver, Lead, TakeKey
+from pgherd.actions import Action, EndHandover, HandOver, Lead, ReleaseKey, TakeKey
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import succession
 
@@ -73,7 +73,9 @@ def heirs(view: View, request: Handover) -> list[Member]:
 
 
 def _leads(view: View) -> bool:
-    return view.instance.is_primary and view.holds_key and view.store_answers
+    leads_standbys = view.instance.is_standby and view.remote is not None
+    serves = view.instance.is_primary or leads_standbys
+    return serves and view.holds_key and view.store_answers
 
 
 def _is_over(view: View) -> bool:
@@ -143,6 +145,12 @@ LEADER_RULES: Final = (
         lambda view: _is_due(view) and _refusal(view) is not None,
         _refuse,
         "somebody asks for another leader, and there is a reason against it",
+    ),
+    Rule(
+        "hand_over_standbys",
+        lambda view: _is_due(view) and view.remote is not None,
+        lambda view: (ReleaseKey(),),
+        "somebody asks for another leader of a standby cluster: nothing has to stop for that",
     ),
     Rule(
         "hand_over",

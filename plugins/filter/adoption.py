@@ -65,13 +65,23 @@ TAKEN: Mapping[str, frozenset[str]] = {
     "etcd3": _words("host hosts url protocol use_proxies"),
     "postgresql": _words(
         "listen connect_address data_dir config_dir bin_dir pgpass authentication parameters "
-        "pg_hba "
-        "pg_ident recovery_conf custom_conf use_unix_socket use_unix_socket_repl use_slots "
+        "pg_hba pg_ident recovery_conf custom_conf use_unix_socket use_unix_socket_repl use_slots "
         "use_pg_rewind pg_ctl_timeout remove_data_directory_on_rewind_failure "
-        "remove_data_directory_on_diverged_timelines basebackup database"
+        "remove_data_directory_on_diverged_timelines basebackup database callbacks pre_promote "
+        "before_stop create_replica_methods create_replica_method"
     ),
     "watchdog": _words("mode device safety_margin"),
 }
+# What the agent's file says in the same words, but for the sections of methods that it names.
+SAME_WORDS = (
+    "use_slots",
+    "use_pg_rewind",
+    "recovery_conf",
+    "basebackup",
+    "callbacks",
+    "pre_promote",
+    "before_stop",
+)
 STORES = ("consul", "zookeeper", "exhibitor", "kubernetes", "raft", "etcd")
 ACCOUNT_KEYS = frozenset({"username", "password"})
 # What the agent decides, and what Patroni takes from the dynamic configuration only.
@@ -115,17 +125,40 @@ def _account(authentication: Mapping[str, Any], name: str) -> dict[str, str]:
 def _parameters(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that this host's files hold and the dynamic configuration does not."""
     section, postgres = _section(facts, "postgresql"), facts["postgres"]
-    dynamic = (facts.get("dynamic", {}).get("postgresql") or {}).get("parameters") or {}
+    shared = facts.get("dynamic", {}).get("postgresql") or {}
+    # They go on by their own names: only a standby has those of recovery in force.
+    elsewhere = {
+        name
+        for place in (shared.get("parameters"), shared.get("recovery_conf"),
+                      section.get("recovery_conf"))
+        for name in place or {}
+    }  # fmt: skip
     # It stays where it is, and is included first.
     base = str(section.get("data_dir", "")).rstrip("/") + BASE_FILE
     found = {row["name"]: row["value"] for row in postgres.get("files", []) if row["file"] != base}
-    # A primary does not have them in force.
-    found.update(section.get("recovery_conf") or {})
     return {
         name: value
         for name, value in sorted(found.items())
-        if name not in NOT_LOCAL and name not in dynamic and not name.startswith("recovery_target")
+        if name not in NOT_LOCAL | elsewhere and not name.startswith("recovery_target")
     }
+
+
+def _methods(section: Mapping[str, Any]) -> list[str]:
+    """Return the names of the methods by which a member is copied."""
+    found = section.get("create_replica_methods") or section.get("create_replica_method") or []
+    return [str(name) for name in (found.split(",") if isinstance(found, str) else found)]
+
+
+def _agent_config(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what goes into the agent's file as it is."""
+    section, restapi = _section(facts, "postgresql"), _section(facts, "restapi")
+    names = ("http_extra_headers", "https_extra_headers", "server_tokens")
+    headers = {name: restapi[name] for name in names if restapi.get(name)}
+    methods = _methods(section)
+    kept = {name: section[name] for name in (*SAME_WORDS, *methods) if name in section}
+    if methods:
+        kept["create_replica_methods"] = methods
+    return {name: value for name, value in (("restapi", headers), ("postgresql", kept)) if value}
 
 
 def adopted_variables(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,12 +199,7 @@ def adopted_variables(facts: Mapping[str, Any]) -> dict[str, Any]:
     found["agent_rest_username"] = str(login.get("username") or "pgherd")
     if login.get("username") and login.get("password"):
         found["agent_rest_password"] = str(login["password"])
-    headers = {
-        name: restapi[name]
-        for name in ("http_extra_headers", "https_extra_headers", "server_tokens")
-        if restapi.get(name)
-    }
-    found["agent_config"] = {"restapi": headers} if headers else {}
+    found["agent_config"] = _agent_config(facts)
     return found
 
 
@@ -199,8 +227,14 @@ def _unknown(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "Citus is not supported"
     for name, known in TAKEN.items():
         section = config if not name else _section(facts, name)
+        named = _methods(section) if name == "postgresql" else []
         for key in section:
-            if key not in known and key not in (*STORES, "citus") and section[key]:
+            if (
+                key not in known
+                and key not in named
+                and key not in (*STORES, "citus")
+                and section[key]
+            ):
                 yield f"{name + '.' if name else ''}{key} has no equivalent"
     for account, found in (_section(facts, "postgresql").get("authentication") or {}).items():
         for key in set(found or {}) - ACCOUNT_KEYS:

@@ -73,6 +73,7 @@ def facts(host: str = "pg1") -> dict[str, Any]:
                 row("work_mem", "8MB"),
                 row("port", "5433"),
                 row("recovery_target_lsn", ""),
+                row("restore_command", "cp /archive/%f %p"),
                 row("jit", "on"),
                 row("jit", "off"),
             ],
@@ -117,7 +118,21 @@ def test_the_roles_go_on_with_what_patroni_has() -> None:
 def test_only_what_this_hosts_files_alone_decide_becomes_a_parameter() -> None:
     """Neither the base file, which stays, nor what is dynamic, nor what the agent decides."""
     found = adopted_variables(facts())["postgresql_parameters"]
-    assert found == {"jit": "off", "restore_command": "cp /archive/%f %p"}
+    assert found == {"jit": "off"}
+
+
+def test_commands_and_methods_go_on_by_their_own_names() -> None:
+    here = facts()
+    methods = {"create_replica_method": ["fast", "basebackup"], "fast": {"command": "/x"}}
+    commands = {"callbacks": {"on_start": "/y"}, "pre_promote": "/z"}
+    here["config"]["postgresql"].update(methods | commands)
+    assert adoption_problems(HOSTS, hostvars(pg1=here), "17") == []
+    assert adopted_variables(here)["agent_config"]["postgresql"] == {
+        "recovery_conf": {"restore_command": "cp /archive/%f %p"},
+        "create_replica_methods": ["fast", "basebackup"],
+        "fast": {"command": "/x"},
+        **commands,
+    }
 
 
 def test_a_base_file_that_lies_elsewhere_is_not_included_any_more_so_its_settings_are_taken() -> (
@@ -155,7 +170,7 @@ def test_the_login_of_the_rest_api_is_kept_and_a_missing_one_is_left_to_be_made(
         ("restapi", {"connect_address": "pg1:8008"}, "addresses, not names"),
         ("etcd3", {"protocol": "https"}, "TLS"),
         ("etcd3", {"username": "u"}, "etcd3.username has no equivalent"),
-        ("postgresql", {"callbacks": {"on_start": "/x"}}, "postgresql.callbacks has no equival"),
+        ("postgresql", {"barman": {"command": "/x"}}, "postgresql.barman has no equivalent"),
         ("postgresql", {"bin_dir": "/opt/pg/bin"}, "postgresql.bin_dir is /opt/pg/bin"),
         ("postgresql", {"parameters": {"unix_socket_directories": "/a,/b"}}, "one directory"),
         ("postgresql", {"authentication": {"superuser": {"username": "root", "password": "x"},

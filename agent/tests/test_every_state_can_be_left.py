@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
+from agent.tests.world_faults import faults, healed
 from agent.tests.world_moves import (
     LostCommitError,
     Move,
@@ -24,8 +25,6 @@ from agent.tests.world_moves import (
     every_turn,
     everybody,
     fair_round,
-    faults,
-    healed,
     lockstep,
 )
 from agent.tests.worlds import (

@@ -38,6 +38,7 @@ from agent.tests.builders import (
 )
 from pgherd.actions import (
     Action,
+    BeginRestart,
     BeginScheduledRestart,
     Bootstrap,
     ClearData,
@@ -49,6 +50,7 @@ from pgherd.actions import (
     HandOver,
     KeepSlots,
     Lead,
+    MoveRoll,
     Promote,
     Refuse,
     Rejoin,
@@ -65,7 +67,9 @@ from pgherd.actions import (
 )
 from pgherd.decide import RULES, decide
 from pgherd.handover import Handover
-from pgherd.model import Instance, LeaderKey, Member, SyncKey
+from pgherd.ledger import Entry
+from pgherd.model import Cluster, Instance, LeaderKey, Member, SyncKey
+from pgherd.rolling import Roll, Step
 from pgherd.settings import Tags
 from pgherd.wishes import Reinitialize, Restart, ScheduledRestart
 
@@ -85,6 +89,7 @@ FAILSAFE = {"pg1": "http://pg1:8008", "pg2": "http://pg2:8008", "pg3": "http://p
 PROMISING = cluster(None, config={"failsafe_mode": True}, failsafe=FAILSAFE)
 
 
+ROLLING = Entry("1", "rolling_restart")
 DUE = ScheduledRestart(1767225600.0)
 
 
@@ -92,6 +97,12 @@ def answered(name: str) -> Member:
     """Return a member that reaches pg2 and pg3 and not us, who have asked."""
     reach = sorted({"pg2", "pg3"} - {name})
     return member(name, pgherd={"reach": reach, "asked": OUR_SYNC.revision})
+
+
+def rolling(name: str) -> Cluster:
+    """Return a cluster of which *name* is to be restarted in its turn."""
+    roll = Roll(plan=(name,), servers={name: standby().started_at or ""})
+    return cluster(ledger=(replace(ROLLING, details=roll.published()),))
 
 
 # One view for every rule, and what is asked for then.
@@ -137,6 +148,11 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         (RestartStandby(PG2),),
     ),
     "paused": (view(stopped(), cluster=cluster(config={"pause": True})), ()),
+    "take_turn": (view(cluster=rolling("pg1")), (BeginRestart(),)),
+    "move_turn": (
+        view(primary(), cluster=cluster(ME, ledger=(ROLLING,))),
+        (MoveRoll(Step(Roll(), state="done", result="nothing waits for a restart")), Lead()),
+    ),
     "give_up_key_in_pause": (
         view(stopped("in production"), cluster=cluster(ME, config={"pause": True})),
         (ReleaseKey(),),
@@ -422,7 +438,7 @@ def test_the_decision_imports_no_clock_no_effect_no_log_and_no_dice(path: Path) 
     allowed |= {"urllib.parse", "math"}
     pure = {"pgherd.actions", "pgherd.model", "pgherd.quorum", "pgherd.rules"}
     pure |= {"pgherd.settings", "pgherd.view", "pgherd.handover", "pgherd.ledger"}
-    pure |= {"pgherd.wishes", "pgherd.slot_settings"}
+    pure |= {"pgherd.wishes", "pgherd.rolling", "pgherd.slot_settings"}
     pure |= {"pgherd.units"}
     pure |= {"pgherd.relays"}
     pure |= {f"pgherd.rules.{name}" for name in ("handover", "rule", "successors", "towards")}

@@ -314,6 +314,8 @@ NOT_WALKED: Final = {
     "drop_scheduled_restart",
     "clear_data",
     "leave_sync_first",
+    "move_turn",
+    "take_turn",
     "restart_primary",
     "restart_standby",
     "wait_for_etcd",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pgherd.view import View
 
 CONFIG = config()
+STARTED = {"started": "2026-01-01 00:00:00.5+00"}
 PENDING = {"max_connections": {"old_value": "100", "new_value": "200"}}
 
 
@@ -93,6 +94,7 @@ class TestTheMemberKey:
             "version": "4.1.5",
             "timeline": 1,
             "xlog_location": 0x3000,
+            "pgherd": STARTED,
         }
 
     def test_of_a_standby(self) -> None:
@@ -127,27 +129,27 @@ class TestTheMemberKey:
         )
 
     def test_ours_is_there_only_when_there_is_something_to_say(self) -> None:
-        assert "pgherd" not in member_key(CONFIG, view())
-        assert "pgherd" not in member_key(CONFIG, view(tags=Tags(nofailover=True)))
+        assert "pgherd" not in member_key(CONFIG, view(stopped()))
+        assert member_key(CONFIG, view(tags=Tags(nofailover=True)))["pgherd"] == STARTED
 
     @pytest.mark.parametrize(
         "changes", [{"instance": standby(disk="it is full")}, {"watchdog_missing": True}]
     )
     def test_one_that_is_unfit_says_so_and_is_not_counted_on(self, changes: dict[str, Any]) -> None:
         published = member_key(CONFIG, view(**changes))
-        assert published["pgherd"] == {"unfit": True}
+        assert published["pgherd"] == {"unfit": True, **STARTED}
         assert not member("pg1", **published).could_lead
         assert member("pg1", **member_key(CONFIG, view())).could_lead
 
     def test_the_answer_to_a_leader_names_the_question(self) -> None:
         asked = synchronous("pg2", sync_key(isolated=True, revision=42))
         published = member_key(CONFIG, view(cluster=asked, reach=frozenset({"pg3", "pg2"})))
-        assert published["pgherd"] == {"reach": ["pg2", "pg3"], "asked": 42}
+        assert published["pgherd"] == {"reach": ["pg2", "pg3"], "asked": 42, **STARTED}
 
     def test_that_nobody_is_reached_is_an_answer_too(self) -> None:
         asked = synchronous("pg2", sync_key(isolated=True))
         published = member_key(CONFIG, view(cluster=asked, reach=frozenset()))
-        assert published["pgherd"] == {"reach": [], "asked": 8}
+        assert published["pgherd"] == {"reach": [], "asked": 8, **STARTED}
 
     def test_what_is_published_reads_as_what_was_meant(self) -> None:
         instance = standby(timeline=3, received=0x5000, replayed=0x4000)

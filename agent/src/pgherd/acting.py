@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgherd.actions import (
     Action,
+    BeginRestart,
     BeginScheduledRestart,
     Bootstrap,
     ClearData,
@@ -20,6 +21,7 @@ from pgherd.actions import (
     HandOver,
     KeepSlots,
     Lead,
+    MoveRoll,
     Promote,
     Refuse,
     Rejoin,
@@ -40,6 +42,7 @@ from pgherd.errors import ForeignDataError, PostgresError, StoreError
 from pgherd.reinitialize import clear_data
 from pgherd.rejoin import rejoin
 from pgherd.restarts import restart_primary, restart_standby
+from pgherd.rolls import move_roll
 from pgherd.wishes import Restart
 
 if TYPE_CHECKING:
@@ -118,6 +121,11 @@ class Actor:
                 begin("restart", restart_standby(loop, view, upstream))
             case ClearData(leader):
                 begin("reinitialize", clear_data(loop, leader))
+            case BeginRestart():
+                loop.wanted.ask_restart(Restart(loop.effects.clock()))
+                loop.wake.set()
+            case MoveRoll(step):
+                await move_roll(loop, view, step)
             case BeginScheduledRestart() | DropScheduledRestart():
                 self._end_schedule(action)
             case ReleaseKey():

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a decision can ask for; `loop` carries it out."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from pgherd.handover import Handover
-from pgherd.model import Member, SyncKey
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgherd.handover import Handover
+    from pgherd.model import Member, SyncKey
+    from pgherd.rolling import Step
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,18 @@ class ClearData:
 
 
 @dataclass(frozen=True)
+class BeginRestart:
+    """Take a restart for one that is asked for now."""
+
+
+@dataclass(frozen=True)
+class MoveRoll:
+    """Write down how a rolling restart goes on."""
+
+    step: Step
+
+
+@dataclass(frozen=True)
 class BeginScheduledRestart:
     """Take the scheduled restart for one that is asked for now."""
 
@@ -206,5 +223,6 @@ Action = (
     | Promote | Lead | KeepSlots | Demote | StopAndLeave | Refuse
     | StopReceiving | WriteSync | SetSyncNames | HandOver | EndHandover
     | RestartPrimary | RestartStandby | BeginScheduledRestart | DropScheduledRestart | ClearData
+    | BeginRestart | MoveRoll
     | Retire
 )  # fmt: skip

@@ -18,6 +18,7 @@ from pgherd.config_requests import CONFIG_REQUESTS
 from pgherd.reinitialize import post_reinitialize, post_reload
 from pgherd.requests import HEAD_LIMIT
 from pgherd.restarts import delete_restart, post_restart
+from pgherd.rolls import delete_rolling_restart, post_rolling_restart
 from pgherd.server import Server
 from pgherd.shared import Shared
 
@@ -38,6 +39,8 @@ UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
     ("POST", "failover"): Unsafe(handover_requests.post_failover, needs_body=True),
     ("DELETE", "switchover"): Unsafe(handover_requests.delete_switchover),
     ("POST", "restart"): Unsafe(post_restart),
+    ("POST", "rolling_restart"): Unsafe(post_rolling_restart),
+    ("DELETE", "rolling_restart"): Unsafe(delete_rolling_restart),
     ("POST", "reload"): Unsafe(post_reload),
     ("POST", "reinitialize"): Unsafe(post_reinitialize),
     ("DELETE", "restart"): Unsafe(delete_restart),

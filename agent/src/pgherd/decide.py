@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgherd.actions import Action
-from pgherd.rules import birth, election, pause, primary, recovery, restart, safety, standby
+from pgherd.rules import (
+    birth,
+    election,
+    pause,
+    primary,
+    recovery,
+    restart,
+    rolling,
+    safety,
+    standby,
+)
 from pgherd.rules.rule import Rule, nothing
 from pgherd.view import View
 
@@ -23,6 +33,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *safety.RULES,
     *restart.RULES,
     *pause.RULES,
+    *rolling.RULES,
     *birth.RULES,
     *recovery.RULES,
     *primary.RULES,

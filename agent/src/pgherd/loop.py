@@ -24,6 +24,7 @@ from pgherd.model import Cluster, Instance, Process
 from pgherd.operations import Operations
 from pgherd.pauses import PauseNote
 from pgherd.published import member_key
+from pgherd.rolling import find_roll
 from pgherd.switchover import Switchover
 from pgherd.tracking import Tracker
 from pgherd.upkeep import Upkeep
@@ -407,6 +408,9 @@ class Loop:
     def _is_steady(self) -> bool:
         """Whether nothing is expected to happen soon."""
         if self.decision is None or self.decision.rule.name not in STEADY:
+            return False
+        roll = find_roll(self.view)
+        if roll is not None and roll.state == "running":
             return False
         instance, leader = self.view.instance, self.view.other_leader
         if leader is None:

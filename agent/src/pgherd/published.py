@@ -110,6 +110,8 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra["unfit"] = True
     if view.reach is not None and view.sync is not None:
         extra |= {"reach": sorted(view.reach), "asked": view.sync.revision}
+    if instance.is_running and instance.started_at:
+        extra["started"] = instance.started_at
     if instance.acknowledging.standbys:
         extra["awaits"] = sorted(instance.acknowledging.standbys)
     if view.config_problems:

@@ -10,7 +10,17 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from pgherd.decide import IDLE
-from pgherd.rules import birth, election, pause, primary, recovery, restart, safety, standby
+from pgherd.rules import (
+    birth,
+    election,
+    pause,
+    primary,
+    recovery,
+    restart,
+    rolling,
+    safety,
+    standby,
+)
 
 if TYPE_CHECKING:
     from pgherd.rules.rule import Rule
@@ -20,6 +30,7 @@ SUBJECTS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
     ("What comes before everything else", safety.RULES),
     ("A restart that was asked for", restart.RULES),
     ("Maintenance mode", pause.RULES),
+    ("A rolling restart", rolling.RULES),
     ("A member without data", birth.RULES),
     ("PostgreSQL has data and does not answer", recovery.RULES),
     ("A running primary", primary.RULES),

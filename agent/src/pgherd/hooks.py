@@ -41,33 +41,31 @@ async def run_command(
     """
     words = [*shlex.split(command), *arguments]
     program = words[0].rpartition("/")[2]
+    # A pipe of our own: asyncio's would keep us waiting for what the command leaves running.
+    ours, theirs = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb")
+    )
+    heard: list[str] = []
+    hearing = asyncio.create_task(_hear(reader, program, heard))
     try:
-        process = await asyncio.create_subprocess_exec(
-            # A killed agent takes its programs along: two of them must not share a directory.
-            *("setpriv", "--pdeathsig=KILL", *words),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,
-        )
+        process = await _start(words, theirs, environment or {})
+        try:
+            async with asyncio.timeout(within):
+                await process.wait()
+            await asyncio.wait({hearing}, timeout=LAST_WORDS_SECONDS)
+        except TimeoutError:
+            _kill(process)
+            raise CommandError(program, 124, f"killed after {within:g} s") from None
+        except asyncio.CancelledError:
+            _kill(process)
+            raise
     except OSError as error:
         raise CommandError(program, 127, f"cannot be started: {error}") from error
-    heard: list[str] = []
-    hearing = asyncio.create_task(_hear(process, program, heard))
-    try:
-        async with asyncio.timeout(within):
-            await process.wait()
-        # What it has left running may hold the pipe for ever.
-        await asyncio.wait({hearing}, timeout=LAST_WORDS_SECONDS)
-    except TimeoutError:
-        _kill(process)
-        raise CommandError(program, 124, f"killed after {within:g} s") from None
-    except asyncio.CancelledError:
-        _kill(process)
-        raise
     finally:
         hearing.cancel()
+        transport.close()
     if process.returncode != 0:
         raise CommandError(program, process.returncode or 1, "\n".join(heard))
 
@@ -78,11 +76,27 @@ def _kill(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-async def _hear(process: asyncio.subprocess.Process, program: str, heard: list[str]) -> None:
-    assert process.stdout is not None
+async def _start(
+    words: list[str], output: int, environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            # A killed agent takes its programs along: two of them must not share a directory.
+            *("setpriv", "--pdeathsig=KILL", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    finally:
+        os.close(output)
+
+
+async def _hear(reader: asyncio.StreamReader, program: str, heard: list[str]) -> None:
     while True:
         try:
-            line = await process.stdout.readline()
+            line = await reader.readline()
         except ValueError:
             # Longer than the reader's limit: what is there of it is dropped.
             continue

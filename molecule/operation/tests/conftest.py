@@ -85,11 +85,16 @@ class Bench:
         """Return when *host*'s postmaster was started."""
         return self.cluster.query(host, "SELECT pg_postmaster_start_time()")[0][0]
 
-    @contextlib.contextmanager
-    def writing(self, what: str) -> Iterator[Written]:
+    def writing(self, what: str) -> contextlib.AbstractContextManager[Written]:
         """Write while *what* is done; afterwards say for how long there was no commit."""
+        return self.writing_to(None, what)
+
+    @contextlib.contextmanager
+    def writing_to(self, host: str | None, what: str) -> Iterator[Written]:
+        """Write to *host*, or to whoever leads, while *what* is done; as `writing` does."""
         written = Written()
-        probe = Probe(self.cluster.targets(), run=uuid.uuid4().hex)
+        targets = (self.cluster.target(host),) if host else self.cluster.targets()
+        probe = Probe(targets, run=uuid.uuid4().hex)
         probe.start()
         try:
             probe.await_rows(100, after=0, timeout_seconds=WITHIN)

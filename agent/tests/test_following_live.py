@@ -123,3 +123,26 @@ async def test_wal_that_the_other_cluster_lost_is_rewound_everywhere() -> None:
             for node in (two, three, four):
                 assert await node.words() == ["kept", "new"]
             assert attic(three).exists()
+
+
+async def test_a_member_that_does_not_stream_lives_from_the_archive_and_can_lead() -> None:
+    archive = {
+        "archive_mode": True,
+        "archive_command": "mkdir -p ../../archive && cp %p ../../archive/%f",
+        "restore_command": "cp ../../archive/%f %p",
+    }
+    cluster = Agents()
+    async with nodes(2, **archive) as (one, two), ended(cluster):
+        first = await cluster.start(one)
+        await first.leads()
+        second = await cluster.start(two, nostream=True)
+        await second.comes_to(lambda view: view.instance.is_standby, "is a standby")
+        position = await one.write("archived")
+        await one.postgres.query("SELECT pg_switch_wal()")
+        await arrive(position, second)
+        assert not second.loop.view.instance.receives
+        assert second.body["replication_state"] == "in archive recovery"
+        assert second.body["tags"] == {"nostream": True}
+        await first.crash()
+        await second.leads()
+        assert await two.words() == ["archived"]

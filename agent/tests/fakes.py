@@ -13,6 +13,7 @@ from pgherd.etcd import Compare, Delete, Etcd, KeyValue, MemberStatus, Put
 from pgherd.guard import GuardState
 from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
+from pgherd.pacing import Pacing
 from pgherd.postgres import Postgres
 from pgherd.postmaster import Cage, Postmaster
 from pgherd.server_settings import SETTINGS
@@ -172,6 +173,7 @@ class ScriptedPostgres(Postgres):
         self.fails: dict[str, Exception] = {}
         self.settings: list[dict[str, Any]] = []
         self.slots = ScriptedSlots(self)
+        self.pacing = Pacing(self.files, self.slots)
 
     def _note(self, *call: str) -> None:
         self.calls.append(call)

@@ -14,7 +14,9 @@ from agent.tests.builders import (
     NOW,
     cluster,
     lease,
+    member,
     primary,
+    slot,
     standby,
     stopped,
     sync_key,
@@ -205,3 +207,21 @@ async def test_renewals_are_counted(tmp_path: Path) -> None:
             exposition(rig.loop, server).decode()
         )
         await rig.keeper.renew()
+
+
+async def test_slots(tmp_path: Path) -> None:
+    instance = primary(slots={"pg2": slot(0x1000, active=True), "feed": slot(0x2000)})
+    text = exposed(tmp_path, view(instance, cluster=cluster(ME)))
+    label = r'\{name="pg1",scope="demo",slot="(\w+)",type="physical"\}'
+    found = re.findall(rf"^pgherd_slot_(\w+){label} (\S+)$", text, re.MULTILINE)
+    assert sorted(found) == [
+        ("active", "feed", "0.0"),
+        ("active", "pg2", "1.0"),
+        ("lost", "feed", "0.0"),
+        ("lost", "pg2", "0.0"),
+        ("retained_bytes", "feed", "4096.0"),
+        ("retained_bytes", "pg2", "8192.0"),
+    ]
+    leader = member("pg2", role="primary", pgherd={"failover_slots": ["a", "b"]})
+    shown = values(tmp_path, view(cluster=cluster(members=[leader])))
+    assert shown["pgherd_failover_slots_missing"] == 2

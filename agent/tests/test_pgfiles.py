@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from agent.tests.builders import LIMITS, config, control, raw_config
+from agent.tests.builders import LIMITS, config, control, member, raw_config
 from pgherd.pgfiles import Files, Upstream, conninfo, quote, slot_name, take_back, write_atomically
 
 if TYPE_CHECKING:
@@ -282,3 +283,77 @@ class TestWhatOthersWrote:
 
     def test_without_the_file_there_is_nothing_to_take(self, tmp_path: Path) -> None:
         assert not take_back(tmp_path / "postgresql.auto.conf")
+
+
+class TestFailoverSlots:
+    """PostgreSQL 17: what logical slots need to live through a failover."""
+
+    NAMES = frozenset(
+        {"sync_replication_slots", "hot_standby_feedback", "synchronized_standby_slots"}
+    )
+
+    def written(
+        self,
+        directory: Path,
+        *,
+        major: str = "17",
+        use_slots: bool = True,
+        syncs: bool = True,
+        **parameters: Any,
+    ) -> dict[str, str]:
+        """Return what is written of them for a standby that subscribers may wait for."""
+        writer = files(directory)
+        (directory / "data/PG_VERSION").write_text(f"{major}\n")
+        writer.use_slots, writer.syncs_slots = use_slots, syncs
+        writer.subscribers_wait_for = ("pg2", "pg3")
+        upstream = writer.upstream(member("pg2"))
+        writer.write_server_config({"wal_level": "logical", **parameters}, upstream, None)
+        found = settings(directory)
+        database = re.search("dbname=''(\\w+)''", found["primary_conninfo"])
+        shown = {name: found[name] for name in self.NAMES & found.keys()}
+        return {**shown, **({"dbname": database[1]} if database else {})}
+
+    def test_a_cluster_that_decodes_has_them(self, tmp_path: Path) -> None:
+        assert self.written(tmp_path) == {
+            "sync_replication_slots": "'on'",
+            "hot_standby_feedback": "'on'",
+            "synchronized_standby_slots": '\'"pg2","pg3"\'',
+            "dbname": "postgres",
+        }
+
+    @pytest.mark.parametrize("major", ["15", "16", "none"])
+    def test_before_it_such_settings_would_keep_postgresql_from_starting(
+        self, tmp_path: Path, major: str
+    ) -> None:
+        assert self.written(tmp_path, major=major) == {}
+
+    def test_others_are_left_alone(self, tmp_path: Path) -> None:
+        assert self.written(tmp_path, wal_level="replica") == {}
+
+    def test_so_are_those_without_slots(self, tmp_path: Path) -> None:
+        assert self.written(tmp_path, use_slots=False) == {}
+
+    def test_what_is_given_counts(self, tmp_path: Path) -> None:
+        found = self.written(tmp_path, hot_standby_feedback=False, sync_replication_slots="off")
+        assert found["hot_standby_feedback"] == "'off'"
+        assert found["sync_replication_slots"] == "'off'"
+
+    def test_a_standby_of_a_standby_copies_none(self, tmp_path: Path) -> None:
+        found = self.written(tmp_path, syncs=False)
+        assert found["sync_replication_slots"] == "'off'"
+        assert "dbname" not in found
+
+    def test_whom_subscribers_wait_for_cannot_be_given(self, tmp_path: Path) -> None:
+        found = self.written(tmp_path, synchronized_standby_slots="pg9")
+        assert found["synchronized_standby_slots"] == '\'"pg2","pg3"\''
+
+
+@pytest.mark.parametrize(("use_slots", "slot"), [(True, "pg1"), (False, "")])
+def test_without_slots_a_standby_streams_without_one(
+    tmp_path: Path, use_slots: bool, slot: str
+) -> None:
+    writer = files(tmp_path)
+    writer.use_slots = use_slots
+    upstream = writer.upstream(member("pg2"))
+    assert upstream is not None
+    assert upstream.slot == slot

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.decide import RULES
 from pgherd.published import role, standby_role, state
+from pgherd.slot_figures import missing_failover_slots, slot_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +82,19 @@ class Collector:
         info = GaugeMetricFamily("pgherd_info", "pgherd's version.", labels=[*labels, "version"])
         info.add_metric([*values, __version__], 1)
         yield info
+        yield from self._slots([*labels, "slot", "type"], values)
+
+    def _slots(self, labels: list[str], values: list[str]) -> Iterator[Metric]:
+        rows = slot_rows(self._loop.view.instance)
+        for key, help_text in (
+            ("active", "Somebody uses the slot."),
+            ("lost", "PostgreSQL has removed WAL that the slot was to hold."),
+            ("retained_bytes", "WAL that the slot holds back."),
+        ):
+            gauge = GaugeMetricFamily(f"pgherd_slot_{key}", help_text, labels=labels)
+            for name, row in rows.items():
+                gauge.add_metric([*values, name, row["type"]], float(row[key]))
+            yield gauge
 
     def _gauges(self) -> Iterator[tuple[str, str, float]]:
         view = self._loop.view
@@ -147,6 +161,8 @@ class Collector:
         yield "pgherd_sync_standbys", "Standbys whose acknowledgement counts.", float(waits)
         clients = float(self._server.connections)
         yield "pgherd_rest_connections", "Connections of the REST API.", clients
+        missing = float(len(missing_failover_slots(view)))
+        yield "pgherd_failover_slots_missing", "The leader's slots that are not here.", missing
         yield "pgherd_lease_remaining_seconds", "How long our lease is good for.", remaining
 
     def _counters(self) -> Iterator[tuple[str, str, float]]:

@@ -318,6 +318,7 @@ class Postgres:
         self._is_adopted = True
         self._upstream = self.files.upstream(leader) if leader else None
         self._sync_names = None
+        await self.pacing.choose("", is_running=False)
         (self.data_dir / "standby.signal").touch(0o600)
         await self._start(await self._read_control())
 

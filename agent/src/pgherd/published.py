@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.model import Cluster, Instance, Member, Process, format_lsn, position_of
+from pgherd.slot_figures import slot_rows
 from pgherd.slots import failover_slots
 from pgherd.timestamps import iso
 
@@ -191,6 +192,8 @@ def patroni_body(
     }
     if standbys:
         body["pgherd"]["standbys"] = standbys
+    if instance.slots:
+        body["pgherd"]["slots"] = slot_rows(instance)
     if view.config_problems:
         body["pgherd"]["config_problems"] = list(view.config_problems)
     return body

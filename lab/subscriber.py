@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A logical subscriber outside the cluster: a PostgreSQL of its own on `ops1`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lab.cluster import MEMBERS
+from lab.errors import LabError
+from lab.probe import CREATE, TABLE
+
+if TYPE_CHECKING:
+    from lab.cluster import Cluster
+    from lab.hosts import Lab
+
+HOST: Final = "ops1"
+NAME: Final = "lab_subscriber"
+DIRECTORY: Final = "/var/lib/postgresql/lab-subscriber"
+# A server that vanished is noticed, and another one tried, within seconds.
+SETTINGS: Final = (
+    "-c listen_addresses= -c port=5999 -c wal_receiver_timeout=3s "
+    "-c wal_retrieve_retry_interval=200ms -c fsync=off"
+)
+START: Final = f"""
+set -e
+bin=$(ls -d /usr/lib/postgresql/*/bin 2> /dev/null | tail -1)
+if [ -z "$bin" ]; then
+  # Its packages would make and start a cluster that nobody needs.
+  mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' \\
+    > /etc/postgresql-common/createcluster.conf
+  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \\
+    --no-install-recommends postgresql > /dev/null
+  bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
+fi
+rm -rf {DIRECTORY}
+runuser -u postgres -- $bin/initdb -D {DIRECTORY} --auth=peer --no-sync > /dev/null
+runuser -u postgres -- $bin/pg_ctl -D {DIRECTORY} -l {DIRECTORY}/log -w -o "{SETTINGS}" start
+"""
+STOP: Final = f"""
+bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
+runuser -u postgres -- $bin/pg_ctl -D {DIRECTORY} -m immediate stop
+rm -rf {DIRECTORY}
+"""
+
+
+@dataclass(frozen=True)
+class Subscriber:
+    """Receives the probe's rows; its table has no key, so that a row applied twice would show.
+
+    Every method raises LabError when a host cannot be told.
+    """
+
+    lab: Lab
+    cluster: Cluster
+
+    def start(self, leader: str) -> None:
+        """Make the server and have it subscribe to the cluster, whoever leads, *leader* now."""
+        publication = f"DROP PUBLICATION IF EXISTS {NAME}; CREATE PUBLICATION {NAME} FOR TABLE"
+        self.cluster.query(leader, f"{CREATE}; {publication} {TABLE}", 30)
+        self.lab.exec(HOST, ["sh", "-c", START])
+        self._query(f"CREATE TABLE {TABLE} (run text, number bigint, written timestamptz)")
+        target = self.cluster.target(leader)
+        hosts = ",".join(self.lab.settings.address(host) for host in MEMBERS)
+        conninfo = (
+            f"host={hosts} user={target.user} password={target.password} dbname={target.dbname} "
+            "target_session_attrs=read-write connect_timeout=2 tcp_user_timeout=3000"
+        )
+        # With the start of its copy behind it, the slot is one that standbys can copy.
+        self._query(
+            f"CREATE SUBSCRIPTION {NAME} CONNECTION '{conninfo}' PUBLICATION {NAME} "
+            "WITH (failover = true)"
+        )
+
+    def await_copies(self, leader: str, within: float) -> None:
+        """Wait until every standby of *leader* has a copy of the slot that it could go on with."""
+        sql = (
+            "SELECT count(*) FROM pg_replication_slots "
+            f"WHERE slot_name = '{NAME}' AND synced AND NOT temporary"
+        )
+        standbys = [host for host in MEMBERS if host != leader]
+        deadline = time.monotonic() + within
+        while [self.cluster.query(host, sql) for host in standbys] != [[("1",)]] * len(standbys):
+            if time.monotonic() > deadline:
+                raise LabError(f"No copy of the slot on both of {standbys} in {within:g} s.")
+            time.sleep(0.2)
+
+    def rows(self, run: str) -> Counter[int]:
+        """Return how often each of the rows of *run* was applied."""
+        text = self._query(f"SELECT json_agg(number) FROM {TABLE} WHERE run = '{run}'")
+        return Counter(json.loads(text) if text else [])
+
+    def await_rows(self, run: str, expected: set[int], within: float) -> Counter[int]:
+        """Wait until the rows of *run* are *expected*, *within* seconds at most; return them."""
+        deadline = time.monotonic() + within
+        while True:
+            rows = self.rows(run)
+            if set(rows) == expected or time.monotonic() > deadline:
+                return rows
+            time.sleep(0.5)
+
+    def stop(self, leader: str) -> None:
+        """Take the subscription and the server away."""
+        self._query(f"DROP SUBSCRIPTION {NAME}")
+        self.lab.exec(HOST, ["sh", "-c", STOP])
+        self.cluster.query(leader, f"DROP PUBLICATION {NAME}", 30)
+
+    def _query(self, sql: str) -> str:
+        command = ["runuser", "-u", "postgres", "--", "psql", "-p", "5999", "-XqAt", "-c", sql]
+        return self.lab.exec(HOST, command)[1].strip()

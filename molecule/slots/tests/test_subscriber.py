@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A logical subscriber outside the cluster gets every row once, whoever leads meanwhile."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from lab import Lab, Settings
+from lab.cluster import MEMBERS, Cluster
+from lab.probe import Probe
+from lab.stage import await_synchronous
+from lab.store import Store
+from lab.subscriber import NAME, Subscriber
+from lab.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.timeout(600)
+
+# Beyond these something is broken rather than slow on a busy machine, seconds.
+HEALTHY_WITHIN: Final = 90
+COPIED_WITHIN: Final = 120
+CAUGHT_UP_WITHIN: Final = 60
+ROWS: Final = 200
+
+
+@dataclass
+class Story:
+    """What a subscriber went through, and what it and the publisher have after that."""
+
+    leaders: list[str] = field(default_factory=list)
+    acknowledged: set[int] = field(default_factory=set)
+    published: set[int] = field(default_factory=set)
+    applied: Counter[int] = field(default_factory=Counter)
+    slots: dict[str, list[str]] = field(default_factory=dict)
+
+
+def make_logical(cluster: Cluster, leader: str) -> None:
+    """Have every member write WAL that can be decoded, the leader last."""
+    change = {"postgresql": {"parameters": {"wal_level": "logical"}}}
+    status, text = cluster.ask(leader, "PATCH", "/config", change)
+    assert status == 200, text
+    for host in [*(host for host in MEMBERS if host != leader), leader]:
+        if cluster.query(host, "SHOW wal_level") != [("logical",)]:
+            restart(cluster, host)
+            cluster.await_healthy(HEALTHY_WITHIN)
+    assert cluster.await_healthy(HEALTHY_WITHIN) == leader
+
+
+def restart(cluster: Cluster, host: str) -> None:
+    """Restart *host*'s PostgreSQL once its agent has heard of the new setting."""
+    cluster.await_members(
+        f"{host} waits for its restart",
+        lambda _: "wal_level" in cluster.rest(host, "/patroni")[1],
+        HEALTHY_WITHIN,
+    )
+    status, text = cluster.ask(host, "POST", "/restart", {})
+    assert status == 200, text
+
+
+def switch_over(cluster: Cluster, leader: str) -> str:
+    """Hand the lead to another member; return it."""
+    heir = next(host for host in MEMBERS if host != leader)
+    status, text = cluster.ask(leader, "POST", "/switchover", {"leader": leader, "candidate": heir})
+    assert status == 200, text
+    assert cluster.await_healthy(HEALTHY_WITHIN) == heir
+    return heir
+
+
+def lose(lab: Lab, cluster: Cluster, leader: str) -> str:
+    """Kill *leader*'s host and start it when another one leads; return that one."""
+    lab.kill(leader)
+    members = cluster.await_members(
+        "A new leader",
+        lambda now: any(member.leads and member.name != leader for member in now),
+        HEALTHY_WITHIN,
+    )
+    heir = next(member.name for member in members if member.leads)
+    lab.start(leader, wait=False)
+    return heir
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[Story]:
+    """Write while the lead changes hands twice, once as planned and once not."""
+    lab = Lab(Settings.from_environment())
+    cluster = Cluster(lab.settings)
+    leader = await_synchronous(cluster, Store(lab))
+    make_logical(cluster, leader)
+    subscriber, told = Subscriber(lab, cluster), Story()
+    subscriber.start(leader)
+    probe = Probe(cluster.targets(), run=uuid.uuid4().hex)
+    probe.start()
+    try:
+        told.leaders.append(leader)
+        for step in (switch_over, lambda known, old: lose(lab, known, old)):
+            subscriber.await_copies(leader, COPIED_WITHIN)
+            probe.await_rows(ROWS, after=time.monotonic(), timeout_seconds=HEALTHY_WITHIN)
+            leader = step(cluster, leader)
+            told.leaders.append(leader)
+            probe.await_rows(ROWS, after=time.monotonic(), timeout_seconds=HEALTHY_WITHIN)
+            cluster.await_healthy(HEALTHY_WITHIN)
+        subscriber.await_copies(leader, COPIED_WITHIN)
+    finally:
+        probe.stop()
+    with Wire(cluster.target(leader), 10) as wire:
+        told.published = probe.present(wire)
+    told.acknowledged = {row.number for row in probe.acknowledged}
+    told.applied = subscriber.await_rows(probe.run, told.published, CAUGHT_UP_WITHIN)
+    sql = "SELECT slot_name FROM pg_replication_slots ORDER BY 1"
+    told.slots = {host: [row[0] for row in cluster.query(host, sql)] for host in MEMBERS}
+    sys.stdout.write(
+        f"\n{' -> '.join(told.leaders)}: {len(told.acknowledged)} rows acknowledged, "
+        f"{len(told.published)} published, {sum(told.applied.values())} applied; "
+        f"{probe.gap().seconds:.2f} s without a commit\n"
+    )
+    yield told
+    subscriber.stop(leader)
+
+
+def test_the_lead_changed_hands_twice(story: Story) -> None:
+    assert len({*zip(story.leaders, story.leaders[1:], strict=False)}) == 2
+    assert all(a != b for a, b in zip(story.leaders, story.leaders[1:], strict=False))
+
+
+def test_no_acknowledged_row_is_lost(story: Story) -> None:
+    assert len(story.acknowledged) >= 4 * ROWS
+    assert story.acknowledged <= story.published
+
+
+def test_the_subscriber_has_what_the_publisher_has(story: Story) -> None:
+    assert story.published - set(story.applied) == set(), "lost on the way"
+    assert set(story.applied) - story.published == set(), "ahead of the new leader"
+
+
+def test_it_has_nothing_twice(story: Story) -> None:
+    assert [number for number, times in story.applied.items() if times > 1] == []
+
+
+def test_every_member_has_the_slots_it_needs_and_no_others(story: Story) -> None:
+    for host, slots in story.slots.items():
+        assert slots == sorted([NAME, *(other for other in MEMBERS if other != host)])

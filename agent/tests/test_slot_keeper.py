@@ -167,6 +167,25 @@ class TestPermanentSlots:
         assert caplog.text.count("wal_level is not logical") == 1
         assert len(kept.calls) == 3
 
+    async def test_one_that_the_lead_has_left_behind_is_not_replaced_by_an_empty_one(
+        self, kept: Kept, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its subscriber would go on over it, without what it has missed."""
+        known = replace(config(**FEED), status={"slots": {"feed": 0x500}})
+        for _ in range(2):
+            written = await kept.leads(known)
+            assert written["slots"]["feed"] == 0x500, "the next agent must know, too"
+            await asyncio.sleep(0)
+        assert kept.calls == []
+        assert caplog.text.count("must begin anew") == 1
+
+    async def test_one_that_somebody_has_dropped_is_made_again(self, kept: Kept) -> None:
+        known = replace(config(**FEED), status={"slots": {"feed": 0x500}})
+        await kept.leads(known, feed=slot(**LOGICAL))
+        await kept.leads(known)
+        await asyncio.sleep(0)
+        assert kept.calls == [("create_slot", "feed", "app", "pgoutput")]
+
     async def test_one_that_is_not_permanent_any_more_has_the_time_of_absent_members(
         self, kept: Kept
     ) -> None:
@@ -271,8 +290,11 @@ class TestAStandby:
 
     async def test_copies_stay(self, kept: Kept) -> None:
         copied = slot(**LOGICAL, failover=True, synced=True)
+        known = replace(
+            cluster(config=FEED), status={"slots": {"feed": 5}, "retain_slots": ["pg1"]}
+        )
         for _ in range(2):
-            await kept.follows(standby(slots={**OTHERS, "feed": copied}))
+            await kept.follows(standby(slots={**OTHERS, "feed": copied}), known)
             kept.now += 10_000
         assert kept.calls == []
 

@@ -40,15 +40,22 @@ log = logging.getLogger(__name__)
 ADVANCE_SECONDS: Final = 10.0
 # A logical slot is ready when the transactions that were open before have ended, seconds.
 LOGICAL_SECONDS: Final = 600.0
+LEFT_BEHIND: Final = (
+    "it was on the leader before, and is not on this one: its subscriber has missed changes and "
+    "must begin anew; then make the slot by hand, or take it out of `slots` and put it back"
+)
 
 
 class Absences:
     """Remembers which slots were a member's or permanent, and since when nobody needs them.
 
+    :ivar seen: slots that were here under this leader.
+
     What was ours also stands in ``/status``, so that a new agent knows. A new leader counts anew.
     """
 
     def __init__(self) -> None:
+        self.seen: set[str] = set()
         self._ours: set[str] = set()
         self._since: dict[str, float] = {}
         self._led = False
@@ -59,6 +66,8 @@ class Absences:
         if leads(view) != self._led:
             self._led = leads(view)
             self._since.clear()
+            self.seen.clear()
+        self.seen |= view.instance.slots.keys()
         self._ours |= {*needed, *published_positions(view), *retained(view)}
         ttl = view.settings.member_slots_ttl
         self._since = {
@@ -160,8 +169,14 @@ class SlotKeeper:
             self._complaints.pop(name, None)
 
     def _create_logical(self, need: Need) -> None:
-        """Create it beside the loop: it waits for transactions that are open."""
-        if need.name not in self._creating:
+        """Create it beside the loop: it waits for transactions that are open.
+
+        Not where one that was in use has been left behind by the lead: over a new one its
+        subscriber would go on without what was written in between, and nobody would notice.
+        """
+        if need.position is not None and need.name not in self._absences.seen:
+            self._complain(need.name, LEFT_BEHIND)
+        elif need.name not in self._creating:
             task = asyncio.create_task(self._create(need))
             self._creating[need.name] = task
             task.add_done_callback(lambda _: self._creating.pop(need.name, None))
@@ -179,7 +194,7 @@ class SlotKeeper:
             log.info("slot %s is made", need.name)
             self._complaints.pop(need.name, None)
 
-    def _complain(self, name: str, error: PostgresError) -> None:
+    def _complain(self, name: str, error: PostgresError | str) -> None:
         """Say once what is wrong, not in every round."""
         if self._complaints.get(name) != str(error):
             self._complaints[name] = str(error)

@@ -247,8 +247,11 @@ def may_be_dropped(view: View, slot: Mapping[str, Any], *, was_ours: bool) -> bo
     """Tell whether a slot that nobody needs may be dropped at all.
 
     Never a logical one that is not ours: it may be all that a subscriber's data hang on. But what
-    a primary's subscribers used is of no use on a standby, and would hold WAL for good.
+    a primary's subscribers used is of no use on a standby, and would hold WAL for good. Copies of
+    failover slots are PostgreSQL's own business.
     """
+    if view.instance.is_standby and slot.get("synced"):
+        return False
     if slot.get("type") == "physical" or was_ours:
         return True
     return view.instance.is_standby and _is_left_over(slot)
@@ -269,6 +272,9 @@ def status(view: View, needed: Mapping[str, Need], kept: Iterable[str]) -> dict[
         name: have[name].get("confirmed") or have[name].get("restart")
         for name in sorted(names & have.keys())
     }
+    # That a slot has been there must not be forgotten while it is missing (see `slot_keeper`).
+    for name in [name for name, need in needed.items() if need.is_logical and name not in have]:
+        positions[name] = needed[name].position
     if is_everywhere:
         positions[slot_name(view.me)] = view.instance.position or None
     known = {name: at for name, at in positions.items() if at is not None}

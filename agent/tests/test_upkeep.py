@@ -83,6 +83,14 @@ class TestTheHistory:
     def test_a_complete_one_is_not_written_again(self, kept: Kept) -> None:
         assert self.rows(kept, 2, ((1, 100, "first", "t", ME),)) is None
 
+    def test_no_more_are_kept_than_is_asked_for(self, kept: Kept) -> None:
+        """max_timelines_history: patroni.md 3.1."""
+        kept.rig.postgres.history = self.BRANCHES
+        asked = cluster(ME, config={"max_timelines_history": 1})
+        rows = kept.upkeep._history(asked, primary(timeline=3))
+        assert rows is not None
+        assert [row[0] for row in rows] == [2]
+
     def test_without_the_file_nothing_is_written(self, kept: Kept) -> None:
         kept.rig.postgres.history = ()
         assert kept.upkeep._history(cluster(ME), primary(timeline=2)) is None

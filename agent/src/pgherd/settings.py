@@ -93,6 +93,7 @@ class Settings:
     primary_start_timeout: float = 300
     primary_stop_timeout: float = 0
     member_slots_ttl: float = 1800
+    max_timelines_history: int = 0
     pause: bool = False
     use_pg_rewind: bool = True
     use_slots: bool = True
@@ -122,6 +123,7 @@ class Settings:
             check_timeline=raw.get("check_timeline") is True,
             primary_start_timeout=_renamed(raw, "start_timeout", 300),
             primary_stop_timeout=_renamed(raw, "stop_timeout", 0),
+            max_timelines_history=max(0, int(_number(raw, "max_timelines_history", 0))),
             member_slots_ttl=max(0.0, _number(raw, "member_slots_ttl", 1800, "s")),
             pause=raw.get("pause") is True,
             use_pg_rewind=postgresql.get("use_pg_rewind", True) is True,

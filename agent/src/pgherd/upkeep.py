@@ -99,7 +99,8 @@ class Upkeep:
             if branch is branches[-1] and instance.is_primary:
                 fresh += [datetime.now(UTC).isoformat(), self._config.name]
             rows.append(known.get(branch.timeline, fresh))
-        return rows or None
+        # 0 keeps all of them: a slice from -0 on is the whole.
+        return rows[-cluster.settings.max_timelines_history :] or None
 
     async def _keep_raft_leader_away(self) -> None:
         """Have etcd's raft leadership move off this host while PostgreSQL leads here.

@@ -14,6 +14,7 @@ from pgherd.births import RECOVERY_SECONDS, _start_primary
 from pgherd.config import build
 from pgherd.errors import CommandError, PostgresError
 from pgherd.methods import run_post_init
+from pgherd.model import Remote
 from pgherd.pglog import last_words
 from pgherd.waiting import until
 
@@ -121,6 +122,18 @@ class TestReplicas:
             with pytest.raises(CommandError):
                 await one.postgres.clone(None)
             assert (place / "arguments").read_text() == "--level=2\n"
+
+    async def test_another_cluster_may_be_copied_in_another_way(self) -> None:
+        """`standby_cluster` has methods of its own (patroni.md 3.1)."""
+        async with nodes(2) as [one, two]:
+            await one.create()
+            reconfigured(two, create_replica_methods=["own"], own={"command": "/bin/false"})
+            where = {"host": one.member.host, "port": one.member.port}
+            with pytest.raises(CommandError):
+                await two.postgres.clone(Remote(data=where))
+            way = {"create_replica_methods": ["basebackup"]}
+            await two.postgres.clone(Remote(data={**where, **way}))
+            assert (await two.postgres.observe()).has_data
 
     async def test_pg_basebackup_gets_its_options(self) -> None:
         async with nodes(2) as [one, two]:

@@ -17,6 +17,7 @@ from urllib.parse import quote as url_quote
 from pgherd.datadir import REPLACED, beside, discard, fill_in_place, put_in_place, staging
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.hooks import run_command
+from pgherd.model import Remote
 from pgherd.waiting import until
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ async def make_copy(postgres: Postgres, source: Member | None) -> None:
     """
     config = postgres.config
     names = config.postgres.replica_methods or (BASEBACKUP,)
+    if isinstance(source, Remote):
+        names = source.replica_methods or names
     names = names if source is not None else leaderless_methods(config)
     postgres.files.write_pgpass()
     for name in names:

@@ -154,6 +154,12 @@ class Remote(Member):
         return str(self.data.get("primary_slot_name") or "")
 
     @property
+    def replica_methods(self) -> tuple[str, ...]:
+        """How the first member copies it, empty for how members are copied."""
+        names = self.data.get("create_replica_methods") or ()
+        return (names,) if isinstance(names, str) else tuple(str(name) for name in names)
+
+    @property
     def recovery_parameters(self) -> dict[str, Any]:
         """PostgreSQL's settings for whoever follows it."""
         names = ("restore_command", "archive_cleanup_command", "recovery_min_apply_delay")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab import Lab
-    from lab.cluster import Cluster
+    from lab.cluster import Cluster, Member
     from lab.patroni_tools import Tools
 
 FORCE: Final = "--force"
@@ -67,12 +67,26 @@ def test_what_patronictl_writes_into_etcd_itself_is_heeded(
     assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == standbys[0]
 
 
+def test_remove_under_a_cluster_that_runs_changes_nothing_for_long(
+    tools: Tools, lab: Lab, cluster: Cluster, leader: str
+) -> None:
+    store = Store(lab)
+    before = store.config()
+    title = tools.patronictl("list").partition("--")[0]
+    typed = f"{CLUSTER_NAME}\nYes I am aware\n{leader}\n"
+    tools.patronictl("remove", CLUSTER_NAME, typed=typed)
+    assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == leader
+    assert tools.patronictl("list").partition("--")[0] == title
+    assert store.config() == before
+
+
 def test_remove_forgets_all_that_etcd_knows(
     tools: Tools, lab: Lab, cluster: Cluster, leader: str, standbys: tuple[str, ...]
 ) -> None:
     store = Store(lab)
     before = store.config()
     title = tools.patronictl("list").partition("--")[0]
+    cluster.query(leader, "DROP TABLE IF EXISTS removed")
     cluster.query(leader, "CREATE TABLE removed AS SELECT 7 AS n")
     for name in (*standbys, leader):
         lab.exec(name, ["systemctl", "stop", "pgherd"])
@@ -83,9 +97,18 @@ def test_remove_forgets_all_that_etcd_knows(
     finally:
         for name in MEMBERS:
             lab.exec(name, ["systemctl", "start", "pgherd"])
-    # Nobody's data are touched: the hosts find one another again, settings included.
-    now = cluster.await_healthy(HEALTHY_SECONDS_MAX)
+    # Nobody's data are touched, but nobody knows who led either: a person has to say.
+    cluster.await_members("All run, nobody leads", nobody_leads, HEALTHY_SECONDS_MAX)
+    said = tools.patronictl("failover", CLUSTER_NAME, "--candidate", leader, FORCE)
+    assert f'Successfully failed over to "{leader}"' in said
+    assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == leader
     assert tools.patronictl("list").partition("--")[0] == title
     assert store.config() == before
-    assert cluster.query(now, "SELECT n FROM removed") == [("7",)]
-    cluster.query(now, "DROP TABLE removed")
+    assert cluster.query(leader, "SELECT n FROM removed") == [("7",)]
+    cluster.query(leader, "DROP TABLE removed")
+
+
+def nobody_leads(members: list[Member]) -> bool:
+    """Whether all members run and none is the leader."""
+    states = [member.state for member in members if not member.leads]
+    return states == ["in archive recovery"] * len(MEMBERS)

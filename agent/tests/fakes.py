@@ -199,6 +199,9 @@ class ScriptedPostgres(Postgres):
     async def rewrite(self) -> None:
         self._note("rewrite")
 
+    async def reload(self) -> None:
+        self._note("reload")
+
     async def stop_receiving(self, within: float) -> None:
         self._note("stop_receiving")
         self.instance = replace(self.instance, upstream=None, receiver_status=None)

@@ -328,6 +328,19 @@ class TestFailoverSlots:
         assert chosen == [("pg2", "pg3"), ("pg3",)]
         assert kept.calls == [("rewrite",), ("rewrite",)], "and nothing when nothing has changed"
 
+    async def test_what_somebody_else_has_set_is_taken_back(self, kept: Kept) -> None:
+        instance = primary(
+            slots=OTHERS, replication=(row("pg2"),), subscribers_wait_for=frozenset({"pg2"})
+        )
+        seen = view(instance, cluster=cluster(ME))
+        await kept.keeper.keep(seen)
+        kept.postgres.files.paced_by = frozenset({"pg2"})
+        await kept.keeper.keep(seen)
+        assert kept.calls == [("rewrite",)]
+        other = replace(instance, subscribers_wait_for=frozenset())
+        await kept.keeper.keep(replace(seen, instance=other))
+        assert kept.calls == [("rewrite",), ("reload",)]
+
     async def test_before_it_nothing_of_that_is_touched(self, kept: Kept) -> None:
         instance = primary(slots=OTHERS, replication=(row("pg2"),))
         await kept.keeper.keep(view(instance, cluster=cluster(ME)))

@@ -157,6 +157,8 @@ class Files:
         self.use_slots = True
         self.syncs_slots = True
         self.subscribers_wait_for: tuple[str, ...] = ()
+        # What of these was written last; None before anything was.
+        self.paced_by: frozenset[str] | None = None
 
     @property
     def major(self) -> int:
@@ -261,6 +263,8 @@ class Files:
             settings["primary_slot_name"] = upstream.slot
         settings["recovery_target_timeline"] = "latest"
         settings["synchronous_standby_names"] = sync_names
+        is_paced = "synchronized_standby_slots" in settings
+        self.paced_by = frozenset(self.subscribers_wait_for if is_paced else ())
         settings |= self.recovering or {}
         lines = [f"{name} = {quote(value)}\n" for name, value in settings.items()]
         include = "include_if_exists 'postgresql.base.conf'\n"

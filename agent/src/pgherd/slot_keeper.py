@@ -215,3 +215,10 @@ class SlotKeeper:
             postgres.files.syncs_slots = syncs
         if has_changed:
             await postgres.rewrite()
+        elif instance.is_primary and postgres.files.paced_by not in (
+            None,
+            instance.subscribers_wait_for,
+        ):
+            # ALTER SYSTEM has been used, or the reload is under way, or it was lost.
+            await postgres.rewrite()
+            await postgres.reload()

@@ -14,7 +14,7 @@ import pytest
 
 from lab import Lab, Settings
 from lab.cluster import MEMBERS, Cluster
-from lab.probe import Probe
+from lab.probe import TABLE, Probe
 from lab.stage import await_synchronous
 from lab.store import Store
 from lab.subscriber import NAME, Subscriber
@@ -30,6 +30,11 @@ HEALTHY_WITHIN: Final = 90
 COPIED_WITHIN: Final = 120
 CAUGHT_UP_WITHIN: Final = 60
 ROWS: Final = 200
+# A leader whose standbys stand still goes on alone after some seconds.
+HELD_SECONDS: Final = 0.8
+ATTEMPTS: Final = 5
+# Not the shell that runs the pattern.
+RECEIVER: Final = "[w]alreceiver"
 
 
 @dataclass
@@ -41,6 +46,7 @@ class Story:
     published: set[int] = field(default_factory=set)
     applied: Counter[int] = field(default_factory=Counter)
     slots: dict[str, list[str]] = field(default_factory=dict)
+    too_early: bool = True
 
 
 def make_logical(cluster: Cluster, leader: str) -> None:
@@ -88,6 +94,34 @@ def lose(lab: Lab, cluster: Cluster, leader: str) -> str:
     return heir
 
 
+def gets_ahead(lab: Lab, cluster: Cluster, subscriber: Subscriber, leader: str) -> bool:
+    """Tell whether the subscriber gets a row that no standby has, all their receivers frozen.
+
+    The row does not wait for them itself. That the leader still waits for its standbys afterwards
+    shows that nobody could have been elected without it, and so nobody had to get it.
+    """
+    standbys = [host for host in MEMBERS if host != leader]
+    insert = f"SET synchronous_commit = local; INSERT INTO {TABLE} (run, number) VALUES"
+    for number in range(ATTEMPTS):
+        names = cluster.query(leader, "SHOW synchronous_standby_names")
+        run, deadline = uuid.uuid4().hex, time.monotonic() + HELD_SECONDS
+        try:
+            for host in standbys:
+                lab.exec(host, ["pkill", "-STOP", "-f", RECEIVER])
+            cluster.query(leader, f"{insert} ('{run}', {number})")
+            has_come = bool(subscriber.await_rows(run, {number}, deadline - time.monotonic()))
+            is_held = cluster.query(leader, "SHOW synchronous_standby_names") == names
+        finally:
+            for host in standbys:
+                lab.exec(host, ["pkill", "-CONT", "-f", RECEIVER])
+        assert set(subscriber.await_rows(run, {number}, CAUGHT_UP_WITHIN)) == {number}
+        cluster.await_healthy(HEALTHY_WITHIN)
+        await_synchronous(cluster, Store(lab))
+        if is_held:
+            return has_come
+    raise AssertionError(f"the leader went on alone within {HELD_SECONDS} s, {ATTEMPTS} times")
+
+
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
     """Write while the lead changes hands twice, once as planned and once not."""
@@ -97,6 +131,8 @@ def story() -> Iterator[Story]:
     make_logical(cluster, leader)
     subscriber, told = Subscriber(lab, cluster), Story()
     subscriber.start(leader)
+    subscriber.await_copies(leader, COPIED_WITHIN)
+    told.too_early = gets_ahead(lab, cluster, subscriber, leader)
     probe = Probe(cluster.targets(), run=uuid.uuid4().hex)
     probe.start()
     try:
@@ -139,6 +175,10 @@ def test_no_acknowledged_row_is_lost(story: Story) -> None:
 def test_the_subscriber_has_what_the_publisher_has(story: Story) -> None:
     assert story.published - set(story.applied) == set(), "lost on the way"
     assert set(story.applied) - story.published == set(), "ahead of the new leader"
+
+
+def test_it_gets_nothing_that_the_next_leader_might_lack(story: Story) -> None:
+    assert not story.too_early
 
 
 def test_it_has_nothing_twice(story: Story) -> None:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.tests.living import AUTHORIZATION, Living, living
 from agent.tests.openapi import METHODS, Description
+from pgherd.config import Timing
+from pgherd.dynamic_schema import check_dynamic
+from pgherd.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,11 +46,11 @@ def values(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
     schema = DESCRIPTION.resolve(schema)
     likely = [st.just(schema[word]) for word in ("const", "example") if word in schema]
     likely += [st.sampled_from(schema[word]) for word in ("enum", "examples") if word in schema]
-    if schema.get("type") == "object" and "properties" in schema:
+    if "object" in schema.get("type", ()) and "properties" in schema:
         known = {name: values(inner) for name, inner in schema["properties"].items()}
         required = {name: known.pop(name) for name in schema.get("required", ())}
         likely.append(st.fixed_dictionaries(required, optional=known))
-    elif schema.get("type") == "boolean":
+    elif "boolean" in schema.get("type", ()):
         likely.append(st.booleans())
     return st.one_of(*likely, *likely, JUNK)
 
@@ -158,6 +161,20 @@ def fuzz_strange(port: int) -> int:
 
     ask()
     return count
+
+
+CONFIGURATIONS = values({"$ref": "#/components/schemas/Configuration"}).filter(
+    lambda value: isinstance(value, dict)
+)
+
+
+@settings(FUZZ, max_examples=15 * EXAMPLES)
+@given(CONFIGURATIONS)
+@example({"standby_cluster": {"host": "a", "port": "²"}})
+def test_any_configuration_is_judged_and_read(raw: dict[str, Any]) -> None:
+    """What is asked for is judged; what stands in etcd, from whomever, has to be lived with."""
+    check_dynamic(raw, asdict(Timing()))
+    Settings.parse(raw)
 
 
 async def still_leads(known: Living) -> bool:

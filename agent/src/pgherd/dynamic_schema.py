@@ -105,7 +105,7 @@ def _is_ignored(value: Any) -> str | None:
 def _is_port(value: Any) -> str | None:
     ports = str(value).split(",")
     good = not isinstance(value, bool) and all(
-        port.strip().isdigit() and 0 < int(port) < 65536 for port in ports
+        re.fullmatch(r"\s*[0-9]{1,5}\s*", port) and 0 < int(port) < 65536 for port in ports
     )
     return None if good else "must be a port, or a list of ports with commas"
 

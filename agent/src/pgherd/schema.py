@@ -51,7 +51,7 @@ def _is_lines(value: Any) -> str | None:
 def _is_address(value: Any) -> str | None:
     if isinstance(value, str):
         host, _, port = value.rpartition(":")
-        if host and port.isdigit() and 0 < int(port) < 65536:
+        if host and port.isdecimal() and 0 < int(port) < 65536:
             return None
     return "must be HOST:PORT, for example 192.0.2.10:8008"
 

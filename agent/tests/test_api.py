@@ -299,9 +299,15 @@ class TestPages:
     async def test_the_configuration_is_given_as_it_is_stored(self, served: Served) -> None:
         """6.1: check_patroni hashes it, so the order of its keys is kept."""
         stored = {"ttl": 30, "a": 1, "postgresql": {"parameters": None}}
-        served.show(view(cluster=cluster(config=stored)))
+        served.show(view(cluster=cluster(config={"ttl": 20})))
+        assert await served.rig.store.write_config(stored, None)
         _, _, text = await served.ask("/config")
         assert text == '{"ttl":30,"a":1,"postgresql":{"parameters":null}}'
+
+    async def test_while_etcd_is_silent_it_is_the_one_in_force(self, served: Served) -> None:
+        served.show(view(cluster=cluster(config={"ttl": 20})))
+        served.rig.etcd.is_down = True
+        assert await served.json("/config") == {"ttl": 20}
 
     @pytest.mark.parametrize("known", [None, cluster(config=None)])
     async def test_without_a_configuration_there_is_502(self, served: Served, known: Any) -> None:

@@ -50,7 +50,6 @@ UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
 # All others are by the first segment of the path. Pages that tell what is known already:
 QUICK: Final[Mapping[str, QuickPage]] = {
     "history": pages.history,
-    "config": pages.configuration,
     "failsafe": pages.failsafe,
     "liveness": pages.liveness,
     "readiness": pages.readiness,
@@ -61,6 +60,7 @@ PAGES: Final[Mapping[str, Page]] = {"operations": pages.operations}
 SHARED: Final[Mapping[str, SharedPage]] = {
     "patroni": pages.patroni,
     "cluster": pages.cluster,
+    "config": pages.configuration,
 }
 
 READING: Final = ("GET", "HEAD", "OPTIONS")

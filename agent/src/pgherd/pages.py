@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pgherd.loop import Loop
     from pgherd.model import Instance
     from pgherd.requests import Request
+
+log = logging.getLogger(__name__)
 
 
 def node_body(loop: Loop, instance: Instance) -> dict[str, Any]:
@@ -61,14 +64,6 @@ def history(loop: Loop, request: Request) -> Answer:
     return Answer(200, [list(row) for row in cluster.history] if cluster else [])
 
 
-def configuration(loop: Loop, request: Request) -> Answer:
-    """Return the dynamic configuration as it is stored."""
-    cluster = loop.view.cluster
-    if cluster is None or cluster.config is None:
-        return Answer(502, "no configuration in etcd")
-    return Answer(200, cluster.config)
-
-
 def failsafe(loop: Loop, request: Request) -> Answer:
     """Return the members that a leader without etcd asks for promises."""
     cluster = loop.view.cluster
@@ -89,6 +84,21 @@ async def cluster(loop: Loop) -> Answer:
     except StoreError as error:
         return Answer(503, f"etcd does not answer: {error}")
     return Answer(200, cluster_body(found, loop.config.scope))
+
+
+async def configuration(loop: Loop) -> Answer:
+    """Return the dynamic configuration as it is stored, so that who changed it finds the change.
+
+    While etcd is silent, or the key has gone, it is the one in force here.
+    """
+    known = loop.view.cluster
+    try:
+        known = loop.dynamic.complete(await loop.effects.store.load())
+    except StoreError as error:
+        log.info("answering with the configuration in force: %s", error)
+    if known is None or known.config is None:
+        return Answer(502, "no configuration in etcd")
+    return Answer(200, known.config)
 
 
 async def operations(loop: Loop, request: Request) -> Answer:

@@ -43,6 +43,7 @@ from pgherd.reinitialize import clear_data
 from pgherd.rejoin import rejoin
 from pgherd.restarts import restart_primary, restart_standby
 from pgherd.rolls import move_roll
+from pgherd.stopping import checkpoint_first
 from pgherd.wishes import Restart
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ log = logging.getLogger(__name__)
 RELOAD_SECONDS: Final = 0.02
 # Below the unit's TimeoutStopSec (300 s), so that an immediate stop still has its turn.
 STOP_SECONDS: Final = 240.0
+# Before a leader stops, while clients go on, seconds.
+CHECKPOINT_SECONDS: Final = 20.0
+# What standbys lack is sent to those that are well within this time after a stop, seconds.
+SEND_SECONDS: Final = 3.0
 
 
 class Actor:
@@ -166,13 +171,35 @@ class Actor:
         await postgres.stop(STOP_SECONDS)
 
     async def _stop_and_leave(self, view: View) -> None:
-        await self._loop.effects.postgres.stop(STOP_SECONDS)
+        postgres = self._loop.effects.postgres
+        if view.instance.is_primary and view.holds_key:
+            await self._stop_leading(view)
+        await postgres.stop(view.settings.stop_seconds(STOP_SECONDS))
         await self._loop.leadership.release_key(view)
         try:
             await self._loop.effects.keeper.revoke()
         except StoreError as error:
             log.warning("the lease could not be given back, it will expire: %s", error)
         self._loop.finished.set()
+
+    async def _stop_leading(self, view: View) -> None:
+        """Stop the leader, and let others lead while its archiver is still busy.
+
+        The server sends what standbys lack after its shutdown checkpoint; those that stream have
+        it at once.
+        """
+        postgres = self._loop.effects.postgres
+        await checkpoint_first(postgres, CHECKPOINT_SECONDS)
+        try:
+            await postgres.shut_down(view.settings.stop_seconds(STOP_SECONDS))
+        except PostgresError as error:
+            log.warning("stopping PostgreSQL immediately: %s", error)
+            await postgres.stop_now()
+            return
+        if not await postgres.ended(SEND_SECONDS):
+            await self._loop.leadership.release_key(view)
+            if not await postgres.ended(STOP_SECONDS):
+                await postgres.stop_now()
 
     def _end_schedule(self, action: BeginScheduledRestart | DropScheduledRestart) -> None:
         wanted = self._loop.wanted

@@ -142,7 +142,7 @@ def start_seconds(view: View, request: Restart | None) -> float:
 
 
 def _stop_seconds(view: View) -> float:
-    return view.settings.primary_stop_timeout or STOP_SECONDS
+    return view.settings.stop_seconds(STOP_SECONDS)
 
 
 async def restart_primary(loop: Loop, view: View, names: str) -> None:

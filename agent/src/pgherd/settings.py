@@ -107,6 +107,14 @@ class Settings:
     standby_cluster: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    def stop_seconds(self, default: float) -> float:
+        """Return how long a primary may take to stop before it is stopped immediately (R17).
+
+        What an operator says counts with synchronous replication only, as in Patroni.
+        """
+        is_set = self.primary_stop_timeout > 0 and self.synchronous_mode != "off"
+        return self.primary_stop_timeout if is_set else default
+
     @classmethod
     def parse(cls, raw: Mapping[str, Any], local: Mapping[str, Any] | None = None) -> Settings:
         """Read what ``/config`` holds; a value of the wrong type counts as not given.

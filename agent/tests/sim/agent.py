@@ -16,6 +16,7 @@ from pgherd.loop import Effects, Loop
 from pgherd.pages import node_body
 from pgherd.peers import parse_peer
 from pgherd.store import Store
+from pgherd.wishes import Restart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -212,6 +213,16 @@ class AgentProcess:
             self.wake.set()
 
         self.loop.call_soon(lambda: self._handling.add(self.loop.create_task(end())))
+
+    def ask_restart(self) -> None:
+        """Have an operator ask for a restart of PostgreSQL (`POST /restart`)."""
+
+        def ask() -> None:
+            if self.logic.wanted.restart is None:
+                self.logic.wanted.ask_restart(Restart(self.host.clock()))
+                self.wake.set()
+
+        self.loop.call_soon(ask)
 
     def kill(self) -> None:
         """End the process where it is."""

@@ -299,6 +299,20 @@ def switch_over(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     return _nothing
 
 
+def restart_postgres(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Let an operator ask for a restart of PostgreSQL."""
+    if host.agent is not None:
+        host.note("a restart is asked for")
+        host.agent.ask_restart()
+    return _nothing
+
+
+def maintain(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Let an operator pause the cluster for a while."""
+    cluster.configure(pause=True)
+    return lambda: cluster.configure(pause=None)
+
+
 # Every fault, how often it is chosen, and how long it may last, seconds.
 FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], ...]] = (
     (kill_agent, 4, 0),
@@ -322,7 +336,12 @@ FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], .
     (reconfigure, 3, 0),
     (switch_over, 6, 0),
 )
-BY_NAME: Final = {call.__name__: call for call, _, _ in FAULTS}
+# What operators ask of members, in plans that name it.
+WISHES: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], ...]] = (
+    (restart_postgres, 8, 0),
+    (maintain, 4, 10),
+)
+BY_NAME: Final = {call.__name__: call for call, _, _ in (*FAULTS, *WISHES)}
 
 
 # What a plan is about: the faults there shall be, how many, and how soon they follow each other.
@@ -360,7 +379,7 @@ def plan(
     faults: list[Fault] = []
     style = dice.choice(STYLES)
     kinds = style if kinds is None else kinds
-    choice = [row for row in FAULTS if not kinds or row[0].__name__ in kinds]
+    choice = [row for row in (*FAULTS, *WISHES) if row[0].__name__ in kinds] or list(FAULTS)
     weights = [weight for _, weight, _ in choice]
     at = 0.0
     for _ in range(dice.choice((2, 3, 4, 5, 6) if not style else (4, 6, 8, 10))):

@@ -11,7 +11,11 @@ from pgherd.actions import (
 )
 from pgherd.model import Member, Process
 from pgherd.rules.rule import Rule, nothing
-from pgherd.rules.successors import leading_names, others_can_lead
+from pgherd.rules.successors import (
+    failover_is_possible,
+    leading_names,
+    others_can_lead,
+)
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
 from pgherd.view import View
 
@@ -42,7 +46,10 @@ def _can_restart_as_primary(view: View) -> bool:
 
 
 def _can_hand_over(view: View) -> bool:
-    return _is_stopped(view) and view.holds_key and _was_primary(view) and others_can_lead(view)
+    # R20: with a limit of 0 no crashed primary is started again where another one can take over.
+    impatient = view.settings.primary_start_timeout == 0 and failover_is_possible(view)
+    down = _is_stopped(view) and view.holds_key and _was_primary(view)
+    return down and (others_can_lead(view) or impatient)
 
 
 def _known_upstream(view: View) -> Member | None:
@@ -62,7 +69,8 @@ def _is_starting(view: View) -> bool:
 def _starts_too_long(view: View) -> bool:
     since = view.starting_since
     limit = view.settings.primary_start_timeout
-    return _is_starting(view) and view.holds_key and since is not None and view.now - since > limit
+    is_over = since is not None and view.now - since > limit
+    return _is_starting(view) and view.holds_key and is_over and failover_is_possible(view)
 
 
 def _starts_towards_another(view: View) -> bool:
@@ -139,7 +147,7 @@ RULES: Final = (
         "start_takes_too_long",
         _starts_too_long,
         lambda view: (Demote(), ReleaseKey()),
-        "primary_start_timeout has passed: another member shall lead",
+        "primary_start_timeout has passed and another member can lead: it shall",
     ),
     Rule(
         "follow_while_starting",

@@ -26,6 +26,20 @@ def others_can_lead(view: View) -> bool:
     return len(able) > sync.electing.quorum
 
 
+def failover_is_possible(view: View) -> bool:
+    """Tell whether another member could take over, also without synchronous replication (R13)."""
+    cluster = view.cluster
+    if cluster is None:
+        return False
+    if view.sync is not None:
+        return others_can_lead(view)
+    limit = view.settings.maximum_lag_on_failover
+    return any(
+        name != view.me and each.could_lead and cluster.optime - (each.position or 0) <= limit
+        for name, each in cluster.members.items()
+    )
+
+
 def was_succeeded(view: View) -> bool:
     """Tell whether another member has taken over since we led: `/sync` names every new leader."""
     return view.sync is not None and view.sync.leader != view.me

@@ -24,10 +24,12 @@ ADOPT_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-adopt} \
 	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.117.0/24}
 MYPY_PATHS := agent/src agent/tests lab plugins tests bench molecule
 UNIT_PATHS := agent/tests tests
+# The last release of the agent, which has no tag yet.
+PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 # Histories that `make sim` simulates, each from a seed of its own.
 SEEDS ?= 2000
 
-.PHONY: help venv lock demo test test-all lint unit sim molecule adopt faults figures \
+.PHONY: help venv lock demo test test-all lint unit sim molecule upgrade adopt faults figures \
 	lab-up lab-down lab-status clean
 
 help: ## list the commands
@@ -102,9 +104,16 @@ test-all: test ## the tests of CI and those too long for it
 	$(TEST_LAB) python -m lab down
 	$(MAKE) faults
 	$(FAULTS_LAB) python -m lab down
+	$(MAKE) upgrade
 	$(MAKE) adopt
 	$(ADOPT_LAB) python -m bench.switchover
 	$(ADOPT_LAB) python -m lab down
+
+upgrade: $(STAMP) ## from the agent of the commit PREVIOUS to this one, while clients write
+	$(TEST_LAB) python -m lab down
+	$(TEST_LAB) python -m lab up
+	$(TEST_LAB) PGHERD_PREVIOUS=$(PREVIOUS) pytest -s molecule/upgrade/tests
+	$(TEST_LAB) python -m lab down
 
 adopt: $(STAMP) ## take a Patroni cluster over and give it back, while clients write
 	@$(ADOPT_LAB) python -m lab down

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.pgherd.cluster.plugins.modules.cluster_info import assess
+from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import assess, is_well
 
 LEADER = {"name": "pg1", "role": "leader", "state": "running"}
 STANDBY = {"name": "pg2", "role": "replica", "state": "streaming"}
@@ -36,3 +36,8 @@ ARCHIVE = {"state": "in archive recovery"}
 )  # fmt: skip
 def test_assess(members: list[dict[str, Any]], problems: list[str]) -> None:
     assert assess(members, ["pg1", "pg2"]) == problems
+
+
+def test_members_that_lead_or_stream_are_well() -> None:
+    starting = STANDBY | {"name": "pg3", "state": "starting"}
+    assert [is_well(member) for member in (LEADER, STANDBY, starting)] == [True, True, False]

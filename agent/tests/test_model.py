@@ -145,6 +145,7 @@ class TestMember:
         ("data", "settled"),
         [
             ({"role": "primary"}, True),
+            ({"role": "master"}, True),
             ({"role": "primary", "checkpoint_after_promote": True}, True),
             ({"role": "primary", "checkpoint_after_promote": False}, False),
             ({"role": "primary", "state": "starting"}, False),

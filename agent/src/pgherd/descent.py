@@ -126,8 +126,7 @@ class Descent:
             return True  # There is one timeline 1: the one that initdb made.
         if theirs is None or not set(self.terms[:1]) & set(leader.terms):
             return False
-        awaits_promotion = leader.data.get("role") != "primary"
-        return theirs > (ours or 0) or (theirs == ours and awaits_promotion)
+        return theirs > (ours or 0) or (theirs == ours and not leader.says_primary)
 
     async def _judge_stranger(
         self, instance: Instance, leader: Member, key: LeaderKey, within: float
@@ -135,7 +134,7 @@ class Descent:
         case = (key.create_revision, instance.timeline)
         if self._judged == case:
             return False
-        if not (leader.is_running and leader.data.get("role") == "primary"):
+        if not (leader.is_running and leader.says_primary):
             return None
         verdict = await self._compare(instance, leader, within)
         if verdict is False:

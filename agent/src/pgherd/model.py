@@ -106,10 +106,15 @@ class Member:
         return self.is_running and not self.tags.nofailover and self.ours.get("unfit") is not True
 
     @property
+    def says_primary(self) -> bool:
+        """Whether its PostgreSQL is a primary, by its own word: Patroni before 4.0 has another."""
+        return self.data.get("role") in {"primary", "master"}
+
+    @property
     def is_settled_primary(self) -> bool:
         """A running primary whose control file names its timeline: pg_rewind may read it (R26)."""
         checkpointed = self.data.get("checkpoint_after_promote") is not False
-        return self.is_running and self.data.get("role") == "primary" and checkpointed
+        return self.is_running and self.says_primary and checkpointed
 
     @property
     def timeline(self) -> int | None:

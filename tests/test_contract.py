@@ -136,3 +136,12 @@ def test_the_plays_variables_are_known_to_preflight() -> None:
     text = (ROOT / "roles" / "cluster" / "tasks" / "preflight.yml").read_text()
     (pattern,) = re.findall(r"varnames', '\^\(([a-z|]+)\)_'", text)
     assert sorted(pattern.split("|")) == [role.name for role in ROLES]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "plugins" / "modules").glob("*.py")), ids=lambda path: str(path.name)
+)
+def test_modules_import_only_what_travels_with_them(path: Path) -> None:
+    """Ansible packs the files of module_utils that a module imports, and no other of ours."""
+    found = re.findall(r"ansible_collections\.pgherd\.cluster\.plugins\.(\w+)", path.read_text())
+    assert set(found) <= {"module_utils"}

@@ -11,7 +11,10 @@ import pytest
 
 from agent.tests.command import Command, Host, agent, host, pgherd
 from agent.tests.etcd_processes import free_ports
+from pgherd.commands.members import turns
+from pgherd.commands.session import Session
 from pgherd.etcd import Put
+from pgherd.ledger import Entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +135,15 @@ class TestRollingRestart:
     def test_with_nothing_pending_nothing_is_begun(self, host: Host) -> None:
         assert host("restart", "--rolling", "--pending", "-y")[0] == 0
         assert host.agent.changes == []
+
+    def test_whose_turn_it_is_is_told_once(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        notice = turns(Session(tmp_path, as_json=False))
+        for turn in (0, 0, 1):
+            notice(Entry("7", "rolling_restart", details={"plan": ["pg2", "pg1"], "turn": turn}))
+        notice(Entry("7", "rolling_restart", "done", details={"plan": ["pg2"], "turn": 0}))
+        assert capsys.readouterr().out == "1 of 2: pg2\n2 of 2: pg1\n"
 
 
 class TestReload:

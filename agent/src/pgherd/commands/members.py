@@ -17,9 +17,10 @@ from pgherd.commands.session import LEADING, by_use, pick, session_command
 from pgherd.errors import NobodyAnswersError, PgherdError, TooLateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgherd.commands.session import Session
+    from pgherd.ledger import Entry
 
 ROLES: Final = ("leader", "primary", "standby_leader", "replica", "standby", "any")
 # What `restart_order` says of settings that standbys must not have below their primary's.
@@ -218,7 +219,7 @@ def _roll(session: Session, *, pending: bool, at: str | None) -> None:
     if number and not at:
         from pgherd.commands.waits import await_operation
 
-        entry = await_operation(session, str(number), ROLLING_SECONDS)
+        entry = await_operation(session, str(number), ROLLING_SECONDS, turns(session))
     ok = entry.get("state") in (None, "done")
     if session.as_json:
         session.answer({"ok": ok, "operation": entry})
@@ -226,6 +227,19 @@ def _roll(session: Session, *, pending: bool, at: str | None) -> None:
         raise PgherdError(str(entry["result"]))
     if entry.get("result"):
         session.tell(click.style(str(entry["result"]), fg="green"))
+
+
+def turns(session: Session) -> Callable[[Entry], None]:
+    """Return what tells a person whose turn it is, once for each."""
+    told: list[int] = []
+
+    def notice(entry: Entry) -> None:
+        plan, turn = entry.details.get("plan") or [], int(entry.details.get("turn") or 0)
+        if not entry.is_finished and turn < len(plan) and turn not in told:
+            told.append(turn)
+            session.tell(f"{turn + 1} of {len(plan)}: {plan[turn]}")
+
+    return notice
 
 
 @click.command("reload")

@@ -12,11 +12,13 @@ import click
 
 from pgherd.commands.session import LEADING, leader_of, session_command
 from pgherd.errors import NobodyAnswersError, PgherdError, StoreError, TooLateError
+from pgherd.ledger import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pgherd.commands.session import Session
+    from pgherd.ledger import Entry
     from pgherd.model import Cluster
     from pgherd.store import Store
 
@@ -202,13 +204,27 @@ def _promotion_missing(wanted: Wanted, cluster: Cluster) -> list[str]:
     return [] if leads else [f"{member.name} leads and is {plays}"]
 
 
-def await_operation(session: Session, number: str, within: float) -> dict[str, Any]:
+def await_operation(
+    session: Session,
+    number: str,
+    within: float,
+    notice: Callable[[Entry], None] = lambda entry: None,
+) -> dict[str, Any]:
     """Return the operation with the id *number* once it has ended.
 
+    :param notice: called with it for every change of the cluster until then.
     :raises TooLateError: it has not, within so many seconds.
     """
-    cluster = await_wanted(session, Wanted(operation=number), within)
-    return next(entry.published() for entry in cluster.ledger if entry.id == number)
+
+    def judge(cluster: Cluster) -> list[str]:
+        entry = find(cluster.ledger, number)
+        if entry is None:
+            return [f"operation {number} is not known"]
+        notice(entry)
+        return [] if entry.is_finished else [f"operation {number} is {entry.state}"]
+
+    entry = find(await_cluster(session, judge, within).ledger, number)
+    return entry.published() if entry else {}
 
 
 @click.command("wait")

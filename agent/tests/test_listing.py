@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from agent.tests.builders import ME, cluster, member, raw_config, sync_key, synchronous, view
+from agent.tests.command import Host, agent, host, pgherd
 from agent.tests.etcd_processes import free_ports
 from agent.tests.fakes import Rig
 from pgherd.api import Api
@@ -50,6 +51,7 @@ def line(text: str, name: str) -> list[str]:
     return [cell.strip() for cell in row.strip()[1:-1].split("│")]
 
 
+__all__ = ["agent", "host", "pgherd"]
 LAG = 5
 REPLICA = {
     "replication_state": "streaming", "receive_lsn": "0/2000", "replay_lsn": "0/2000",
@@ -298,3 +300,15 @@ class TestWhereItComesFrom:
         session = local(tmp_path, port, ["127.0.0.1:1"])
         url = session.config.api_url
         assert await asyncio.to_thread(session.node, {"api_url": url}) == {}
+
+
+def test_without_etcd_the_agent_tells_of_this_host_at_least(host: Host) -> None:
+    ours = {"rule": "lead_by_promise", "why": "a majority has promised to wait"}
+    host.agent.answers[("GET", "/cluster")] = [(503, "etcd does not answer", {})]
+    host.agent.say("GET", "/patroni", 200, {"role": "primary", "state": "running", "pgherd": ours})
+    code, _, problems = host("list")
+    assert code == 3
+    assert problems == (
+        "pgherd: etcd does not answer; the agent of this host does: primary, running, "
+        "rule lead_by_promise: a majority has promised to wait\n"
+    )

@@ -105,7 +105,17 @@ class Session:
             return reply.mapping()
         from pgherd.commands.keys import read_cluster
 
-        return read_cluster(self.config)
+        try:
+            return read_cluster(self.config)
+        except NobodyAnswersError as error:
+            node = self.node({"api_url": self.config.api_url})
+            if not node:
+                raise
+            ours = node.get("pgherd") or {}
+            raise NobodyAnswersError(
+                f"etcd does not answer; the agent of this host does: {node.get('role')}, "
+                f"{node.get('state')}, rule {ours.get('rule')}: {ours.get('why')}"
+            ) from error
 
     def node(self, member: Mapping[str, Any], within: float = PEER_SECONDS) -> dict[str, Any]:
         """Return the body of `GET /patroni` of a member, empty when it does not answer in time."""

@@ -50,11 +50,21 @@ class Agents:
         agent.task = asyncio.create_task(agent.run())
         return agent
 
+    @property
+    def term(self) -> int:
+        """Which leader key there is."""
+        return self.etcd.keys[f"{BASE}leader"].create_revision
+
     async def configure(self, **changes: Any) -> None:
         """Change the cluster's configuration; None takes a key out."""
         known = {**json.loads(self.etcd.keys[f"{BASE}config"].value), **changes}
         value = json.dumps({key: value for key, value in known.items() if value is not None})
         await self.etcd.txn([], [Put(f"{BASE}config", value)])
+
+    async def ask_for_leader(self, leader: str, candidate: str) -> None:
+        """Ask for a switchover, as Patroni's tools do."""
+        request = json.dumps({"leader": leader, "member": candidate})
+        await self.etcd.txn([], [Put(f"{BASE}failover", request)])
 
     async def end(self) -> None:
         for agent in self.known.values():

@@ -48,11 +48,11 @@ class Tracked:
         *,
         after: float = 0.1,
         answers: bool = True,
-        busy: bool = False,
+        operation: str | None = None,
     ) -> View:
         """Have one view of *instance*, *after* seconds after the one before."""
         self.now += after
-        self.tracker.look(known, instance, self.now, answers=answers, busy=busy)
+        self.tracker.look(known, instance, self.now, answers=answers, operation=operation)
         good = lease(self.now - NOW + 4)
         seen = view(instance, cluster=known, now=self.now, lease=good, store_answers=answers)
         return self.tracker.complete(seen)
@@ -264,7 +264,16 @@ class TestStarts:
 
     def test_what_an_operation_stops_has_not_failed(self, tracked: Tracked) -> None:
         tracked.see(starting())
-        assert tracked.see(stopped(), busy=True).start_failures == 0
+        assert tracked.see(stopped(), operation="start primary").start_failures == 0
+
+    @pytest.mark.parametrize("operation", ["demote", "stop", "switchover"])
+    def test_one_that_was_stopped_has_not_failed_to_start(
+        self, tracked: Tracked, operation: str
+    ) -> None:
+        """It answers no more while it stops; its leader would give the key up for that."""
+        tracked.see(primary())
+        tracked.see(starting(in_recovery=None), operation=operation)
+        assert tracked.see(stopped("shut down")).start_failures == 0
 
 
 class TestTheLeader:

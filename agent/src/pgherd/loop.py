@@ -210,7 +210,7 @@ class Loop:
         if operation is None:
             self.wanted.look(instance)
         instance = replace(instance, disk=self.effects.health.disk())
-        self.tracker.look(cluster, instance, now, answers=answers, busy=operation is not None)
+        self.tracker.look(cluster, instance, now, answers=answers, operation=operation)
         if instance.is_running:
             self.effects.postgres.adopt(instance)
         self.progress.look(instance, now)

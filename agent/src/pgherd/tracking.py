@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # again after so long, seconds.
 FRUITLESS_SECONDS: Final = 3.0
 TRY_AGAIN_SECONDS: Final = 30.0
+# Operations in which PostgreSQL ends and does not come back.
+STOPPING: Final = frozenset({"demote", "stop", "switchover"})
 
 
 @dataclass
@@ -70,22 +72,29 @@ class Tracker:
             self._fruitless = (upstream.name, view.now + TRY_AGAIN_SECONDS)
 
     def look(
-        self, cluster: Cluster | None, instance: Instance, now: float, *, answers: bool, busy: bool
+        self,
+        cluster: Cluster | None,
+        instance: Instance,
+        now: float,
+        *,
+        answers: bool,
+        operation: str | None = None,
     ) -> None:
         """Take in one observation.
 
         :param answers: etcd answered for it.
-        :param busy: a long operation is under way, so what PostgreSQL does is being waited for.
+        :param operation: what is under way, so that what PostgreSQL does is being waited for.
         """
         unlocked = answers and cluster is not None and cluster.leader is None
         self._unlocked_since = (self._unlocked_since or now) if unlocked else None
         was_starting = self._starting_since is not None
-        is_starting = instance.process is Process.STARTING
+        # One that is being stopped does not answer either, and has not failed to start.
+        is_starting = instance.process is Process.STARTING and operation not in STOPPING
         self._starting_since = (self._starting_since or now) if is_starting else None
         if instance.is_running or (cluster is not None and cluster.settings.pause):
             # What happens in maintenance mode is not held against anybody.
             self.start_failures = 0
-        elif was_starting and not is_starting and not busy:
+        elif was_starting and not is_starting and operation is None:
             self.start_failures += 1
 
     def complete(self, view: View) -> View:

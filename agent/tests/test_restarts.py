@@ -25,6 +25,7 @@ from agent.tests.builders import (
     unlocked,
     view,
 )
+from agent.tests.stage import Stage
 from pgherd.actions import RestartPrimary, RestartStandby
 from pgherd.decide import decide
 from pgherd.errors import CommandError, NotAnsweringError
@@ -38,7 +39,6 @@ from pgherd.wishes import Conditions, Restart, ScheduledRestart, version_number
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.tests.stage import Stage
     from pgherd.answers import Answer
     from pgherd.view import View
 
@@ -284,6 +284,21 @@ class TestAScheduledRestart:
         await stage.round()
         assert stage.loop.wanted.scheduled == ScheduledRestart(LATER.timestamp(), raw)
         assert json.loads(stage.key(f"members/{ME}") or "")["scheduled_restart"] == raw
+
+    async def test_it_outlives_the_lease_and_the_member_key_as_well(
+        self, stage: Stage, tmp_path: Path
+    ) -> None:
+        """An agent on a busy host may take longer than a lease to come back."""
+        await stage.led_by_us()
+        body = {"schedule": LATER.isoformat()}
+        assert (await restarting(stage, body)).status == 202
+        successor = Stage(tmp_path)
+        assert successor.loop.wanted.scheduled == stage.loop.wanted.scheduled is not None
+        deleting = asyncio.create_task(delete_restart(stage.loop, {}))
+        await asyncio.sleep(0)
+        await stage.round()
+        assert (await deleting).status == 200
+        assert Stage(tmp_path).loop.wanted.scheduled is None
 
     async def test_it_is_made_when_its_time_has_come(self, stage: Stage) -> None:
         await stage.led_by_us()

@@ -203,7 +203,8 @@ class Actor:
 
     def _end_schedule(self, action: BeginScheduledRestart | DropScheduledRestart) -> None:
         wanted = self._loop.wanted
-        scheduled, wanted.scheduled = wanted.scheduled, None
+        scheduled = wanted.scheduled
+        wanted.schedule(None)
         if isinstance(action, DropScheduledRestart):
             log.warning("the scheduled restart is not made: %s", action.why)
         elif scheduled is not None:

@@ -96,7 +96,7 @@ class Loop:
         self.finished = asyncio.Event()
         self.failure: Exception | None = None
         self.operations = Operations(effects.clock, wake.set)
-        self.wanted = Wanted()
+        self.wanted = Wanted(config.runtime_dir / f"{config.scope}.restart")
         self._pause = PauseNote(config.runtime_dir / f"{config.scope}.paused")
         # Reads the configuration file again; returns what is wrong with it.
         self.reread: Callable[[], Sequence[str]] = list

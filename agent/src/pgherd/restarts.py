@@ -82,7 +82,7 @@ async def _schedule(loop: Loop, body: Mapping[str, Any]) -> Answer:
         raw["timeout"] = seconds(raw["timeout"])
     if loop.view.instance.started_at:
         raw["postmaster_start_time"] = loop.view.instance.started_at
-    loop.wanted.scheduled = ScheduledRestart(at, raw)
+    loop.wanted.schedule(ScheduledRestart(at, raw))
     log.info("a restart is scheduled for %s", iso(at))
     loop.wake.set()
     # Answered when etcd has it, so that it outlives this agent.
@@ -94,7 +94,7 @@ async def delete_restart(loop: Loop, body: Mapping[str, Any]) -> Answer:
     """Forget the scheduled restart (`DELETE /restart`)."""
     if loop.wanted.scheduled is None:
         return Answer(404, "no restarts are scheduled")
-    loop.wanted.scheduled = None
+    loop.wanted.schedule(None)
     loop.wake.set()
     await loop.changed(lambda view: view.scheduled_restart is None, ROUND_SECONDS)
     return Answer(200, "scheduled restart deleted")

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import TYPE_CHECKING, Final
 
+from pgherd.pgfiles import write_atomically
 from pgherd.timestamps import iso
 from pgherd.wishes import Reinitialize, Restart, ScheduledRestart
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pgherd.model import Cluster, Instance
 
 log = logging.getLogger(__name__)
@@ -25,13 +29,15 @@ class Wanted:
     """The requests of one member; the loop takes them into its views.
 
     :ivar restart: to be made now.
-    :ivar scheduled: to be made later; it outlives the agent in our member key.
+    :ivar scheduled: to be made later; it outlives the agent.
     :ivar reinitialize: a new copy, to be made now.
+    :param path: where the next agent finds what is scheduled; our member key may go with our lease.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self.restart: Restart | None = None
-        self.scheduled: ScheduledRestart | None = None
+        self.scheduled = self._read()
         self.reinitialize: Reinitialize | None = None
         self._outcome: asyncio.Future[str] | None = None
         self._is_recalled = False
@@ -41,6 +47,23 @@ class Wanted:
         self.restart = restart
         self._outcome = asyncio.get_running_loop().create_future()
         return self._outcome
+
+    def schedule(self, restart: ScheduledRestart | None) -> None:
+        """Have *restart* made when it is due; None to have none made."""
+        self.scheduled = restart
+        try:
+            if restart is None:
+                self._path.unlink(missing_ok=True)
+            else:
+                write_atomically(self._path, json.dumps(dict(restart.raw)))
+        except OSError as error:
+            log.error("the next agent may not know what is scheduled: %s", error)
+
+    def _read(self) -> ScheduledRestart | None:
+        try:
+            return ScheduledRestart.parse(json.loads(self._path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
 
     def end_restart(self, outcome: str) -> None:
         """Tell who waits for the restart what came of it."""

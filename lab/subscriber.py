@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lab.hosts import Lab
 
 HOST: Final = "ops1"
+STOP_WITHIN: Final = 60
 NAME: Final = "lab_subscriber"
 DIRECTORY: Final = "/var/lib/postgresql/lab-subscriber"
 # A server that vanished is noticed, and another one tried, within seconds.
@@ -75,15 +76,19 @@ class Subscriber:
             "WITH (failover = true)"
         )
 
-    def await_copies(self, leader: str, within: float) -> None:
-        """Wait until every standby of *leader* has a copy of the slot that it could go on with."""
+    def await_copies(self, within: float) -> str:
+        """Wait until both standbys have a copy of the slot to go on with; return who leads."""
         sql = (
             "SELECT count(*) FROM pg_replication_slots "
             f"WHERE slot_name = '{NAME}' AND synced AND NOT temporary"
         )
-        standbys = [host for host in MEMBERS if host != leader]
         deadline = time.monotonic() + within
-        while [self.cluster.query(host, sql) for host in standbys] != [[("1",)]] * len(standbys):
+        while True:
+            # Who leads may change on a busy machine.
+            leader = self.cluster.await_healthy(within)
+            standbys = [host for host in MEMBERS if host != leader]
+            if [self.cluster.query(host, sql) for host in standbys] == [[("1",)]] * 2:
+                return leader
             if time.monotonic() > deadline:
                 raise LabError(f"No copy of the slot on both of {standbys} in {within:g} s.")
             time.sleep(0.2)
@@ -102,8 +107,9 @@ class Subscriber:
                 return rows
             time.sleep(0.5)
 
-    def stop(self, leader: str) -> None:
+    def stop(self) -> None:
         """Take the subscription and the server away."""
+        leader = self.cluster.await_healthy(STOP_WITHIN)
         self._query(f"DROP SUBSCRIPTION {NAME}")
         self.lab.exec(HOST, ["sh", "-c", STOP])
         self.cluster.query(leader, f"DROP PUBLICATION {NAME}", 30)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.tests.builders import config, primary, raw_config, standby, starting, stopped, view
+from agent.tests.builders import (
+    cluster,
+    config,
+    primary,
+    raw_config,
+    standby,
+    starting,
+    stopped,
+    view,
+)
 from agent.tests.stage import Stage
 from agent.tests.test_hooks import script
 from pgherd.callbacks import Callbacks
@@ -108,6 +117,14 @@ class TestEvents:
         again = primary(started_at="2026-02-02 00:00:00+00")
         events = told.after(led_by_us(stopped("in production")), led_by_us(again))
         assert events == [("on_stop", "primary"), ("on_start", "primary")]
+
+    def test_the_leader_of_a_standby_cluster_has_a_role_of_its_own(self, told: Told) -> None:
+        remote = {"standby_cluster": {"host": "far"}}
+        seen = view(standby(), cluster=cluster("pg1", config=remote))
+        assert told.after(view(standby()), seen) == [
+            ("on_start", "replica"),
+            ("on_role_change", "standby_leader"),
+        ]
 
     def test_one_that_does_not_answer_is_not_stopped(self, told: Told) -> None:
         told.after(view(standby()))

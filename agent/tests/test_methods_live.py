@@ -74,6 +74,18 @@ class TestReplicas:
             await two.streams()
             assert await two.words() == ["before"]
 
+    async def test_another_cluster_is_copied_as_it_is_told(self) -> None:
+        """`standby_cluster.create_replica_methods`: patroni.md 3.1."""
+        async with nodes(2) as [one, two]:
+            await one.create()
+            reconfigured(two, own={"command": copying(two, one)})
+            await two.postgres.configure(two.config, {})
+            data = {**one.member.data, "create_replica_methods": ["own"]}
+            remote = Remote(data={"host": one.member.host, "port": one.member.port, **data})
+            await two.postgres.clone(remote)
+            arguments = two.config.postgres.data_dir.parent / "arguments"
+            assert await exists(arguments)()
+
     async def test_the_next_method_begins_with_an_empty_directory(self) -> None:
         async with nodes(2) as [one, two]:
             await one.create()

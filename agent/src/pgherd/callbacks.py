@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pgherd.errors import CommandError
 from pgherd.hooks import run_command
 from pgherd.model import Process
+from pgherd.published import role as part
 
 if TYPE_CHECKING:
     from pgherd.config import Config
@@ -50,7 +51,7 @@ class Callbacks:
         restarts = view.operation in RESTARTS
         self._restarts = self._restarts or restarts
         if instance.is_running:
-            self._look_at_running(instance)
+            self._look_at_running(view, instance)
             self._restarts = restarts
         if instance.process is not Process.STOPPED:
             return
@@ -63,8 +64,9 @@ class Callbacks:
             self._told_role = "demoted"
             self.note("on_role_change", "demoted")
 
-    def _look_at_running(self, instance: Instance) -> None:
-        role = "primary" if instance.is_primary else "replica"
+    def _look_at_running(self, view: View, instance: Instance) -> None:
+        # One that is about to be promoted is a replica still.
+        role = part(view, instance).replace("promoted", "replica")
         is_fresh = instance.started_at != self._server
         if self._told_role not in ("", role):
             self.note("on_role_change", role)

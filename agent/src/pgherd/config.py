@@ -315,7 +315,9 @@ def shared_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = raw.get("create_replica_methods", ())
     names = (names,) if isinstance(names, str) else tuple(names)
-    options = {name: dict(raw[name]) for name in names if isinstance(raw.get(name), Mapping)}
+    # Another cluster's first member may be copied by methods that are not named for others.
+    described = {name for name, each in raw.items() if isinstance(each, Mapping)}
+    options = {name: dict(raw[name]) for name in described if "command" in raw[name]}
     options["basebackup"] = program_options(raw.get("basebackup", {}))
     return {
         "pg_hba": tuple(raw.get("pg_hba", ())),

@@ -65,7 +65,7 @@ def test_what_a_restart_is_not_for_is_left_running(bench: Bench) -> None:
 
 def test_a_scheduled_restart_outlives_the_agent(bench: Bench) -> None:
     standby = bench.standbys[0]
-    at = datetime.now(UTC) + timedelta(seconds=12)
+    at = datetime.now(UTC) + timedelta(seconds=25)
     body = {"schedule": at.isoformat(), "role": "replica"}
     assert bench.cluster.ask(standby, "POST", "/restart", body) == (202, "Restart scheduled")
     status, text = bench.cluster.ask(standby, "POST", "/restart", body)

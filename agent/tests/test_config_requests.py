@@ -102,9 +102,17 @@ class TestPut:
 
 class TestRefusal:
     async def test_all_that_is_wrong_is_told_a_line_each(self, led: Stage) -> None:
-        answer = await patch_config(led.loop, {"ttl": 5, "loop_wiat": 1})
+        parameters = {"max_conections": 5, "work_mem": ["1MB"]}
+        body = {"ttl": 5, "loop_wiat": 1, "postgresql": {"parameters": parameters}}
+        answer = await patch_config(led.loop, body)
         assert answer.status == 422
-        assert [line.split(":")[0] for line in answer.body.splitlines()] == ["loop_wiat", "ttl"]
+        assert [line.split(":")[0] for line in answer.body.splitlines()] == [
+            "loop_wiat",
+            "ttl",
+            "postgresql.parameters",
+            "postgresql.parameters.max_conections",
+            "postgresql.parameters.work_mem",
+        ]
         assert stored(led) == STORED
 
     async def test_the_server_is_asked_about_its_parameters(self, led: Stage) -> None:

@@ -57,8 +57,7 @@ async def _write(
     known = await known_settings(loop.effects.postgres)
     before = {*check_dynamic(old, timing), *check_parameters(parameters_of(old), known or {})}
     found = check_dynamic(new, timing)
-    if not found and known is not None:
-        found = check_parameters(parameters_of(new), known)
+    found += check_parameters(parameters_of(new), known) if known is not None else []
     problems = [problem for problem in found if problem not in before]
     if problems:
         return Answer(422, "\n".join(problems))

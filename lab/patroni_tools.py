@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -126,6 +128,12 @@ class Tools:
         rows = json.loads(self.patronictl("list", "--format", "json"))
         return {row["Member"]: row for row in rows}
 
+    def soon(self) -> str:
+        """Return a time that is only just ahead once another command has been given here."""
+        started = time.monotonic()
+        self.listed()
+        return after(2 + 4 * (time.monotonic() - started))
+
     def check(self, *words: str, ask: Sequence[str] = MEMBERS) -> Checked:
         """Return what `check_patroni words` says of the agents of the hosts *ask*."""
         urls = [f"http://{self.lab.settings.address(host)}:{REST_PORT}" for host in ask]
@@ -155,6 +163,11 @@ class Tools:
         agent = yaml.safe_load(self.lab.exec(MEMBERS[0], ["cat", AGENT_FILE])[1])
         account = yaml.safe_load(self.lab.exec(MEMBERS[0], ["cat", ACCOUNT_FILE])[1])
         return {"scope": CLUSTER_NAME, "etcd3": agent["etcd3"], "ctl": account["restapi"]}
+
+
+def after(seconds: float) -> str:
+    """Return the time that comes in *seconds*, with its zone."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def fetch(wheels: Sequence[str], directory: Path) -> None:

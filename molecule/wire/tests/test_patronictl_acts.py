@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from lab import LabError
 from lab.cluster import CLUSTER_NAME
+from lab.patroni_tools import after
 
 if TYPE_CHECKING:
     from lab.cluster import Cluster
@@ -21,11 +22,6 @@ FORCE: Final = "--force"
 HEALTHY_SECONDS_MAX: Final = 90
 
 pytestmark = pytest.mark.timeout(240)
-
-
-def after(seconds: float) -> str:
-    """Return the time that comes in *seconds*, with its zone."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def history(tools: Tools) -> list[dict[str, Any]]:
@@ -131,7 +127,7 @@ def test_a_scheduled_switchover_is_shown_and_can_be_called_off(
 def test_a_scheduled_switchover_happens(
     tools: Tools, cluster: Cluster, standbys: tuple[str, ...]
 ) -> None:
-    words = ("--candidate", standbys[0], "--scheduled", after(5), FORCE)
+    words = ("--candidate", standbys[0], "--scheduled", tools.soon(), FORCE)
     assert "Switchover scheduled" in tools.patronictl("switchover", CLUSTER_NAME, *words)
     await_leader(cluster, standbys[0])
     assert "scheduled" not in tools.patronictl("list")

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from lab import LabError, processes
 from lab.cluster import CLUSTER_NAME, MEMBERS
+from lab.patroni_tools import after
 
 if TYPE_CHECKING:
     from lab import Lab
@@ -24,11 +24,6 @@ RESTARTED_SECONDS_MAX: Final = 60
 MARK: Final = "/var/lib/postgresql/*/demo/PG_VERSION"
 
 pytestmark = pytest.mark.timeout(240)
-
-
-def after(seconds: float) -> str:
-    """Return the time that comes in *seconds*, with its zone."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def postmasters(lab: Lab) -> dict[str, int]:
@@ -133,7 +128,7 @@ def test_a_scheduled_restart_happens(
     tools: Tools, lab: Lab, cluster: Cluster, leader: str, standbys: tuple[str, ...]
 ) -> None:
     before = postmasters(lab)
-    words = (standbys[1], "--scheduled", after(4), FORCE)
+    words = (standbys[1], "--scheduled", tools.soon(), FORCE)
     said = tools.patronictl("restart", CLUSTER_NAME, *words)
     assert f"Success: restart scheduled on member {standbys[1]}" in said
     deadline = time.monotonic() + RESTARTED_SECONDS_MAX

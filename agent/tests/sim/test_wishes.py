@@ -9,7 +9,9 @@ from agent.tests.sim.history import run
 
 BESIDE = ("kill_agent", "freeze_agent", "crash_postgres", "cut", "trouble_etcd", "pause_host")
 RESTARTS = ("restart_postgres", *BESIDE)
-PAUSES = ("maintain", "restart_postgres", *BESIDE)
+# A paused primary that does not hear of the end of the pause runs on beside the next leader, as
+# docs/operations.md says: nothing that keeps it from hearing is part of these.
+PAUSES = ("maintain", "restart_postgres", "crash_postgres")
 
 
 @pytest.mark.parametrize("seed", range(12))

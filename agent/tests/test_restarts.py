@@ -194,6 +194,15 @@ class TestAPrimary:
         seen = view(primary(sync_names="ANY 1 (pg2)"), cluster=cluster(ME), restart=ASKED)
         assert decide(seen).actions == (RestartPrimary("ANY 1 (pg2)"),)
 
+    def test_in_pause_one_that_is_down_waits_for_whom_it_has_to(self) -> None:
+        """With nobody to wait for it would acknowledge commits that no standby has."""
+        sync = sync_key(ME, "pg2,pg3")
+        known = synchronous(None, sync, pause=True)
+        down = unlocked(stopped("in production"), cluster=known, restart=ASKED)
+        assert decide(down).actions == (RestartPrimary('ANY 1 ("pg2","pg3")'),)
+        succeeded = synchronous(None, sync_key("pg2"), pause=True)
+        assert fired(replace(down, cluster=succeeded)) == "paused"
+
     def test_in_pause_one_without_the_key_is_restarted_unless_another_leads(self) -> None:
         alone = unlocked(primary(), cluster=cluster(None, config=PAUSED), restart=ASKED)
         assert fired(alone) == "restart_primary"

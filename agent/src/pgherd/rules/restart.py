@@ -19,6 +19,7 @@ from pgherd.actions import (
 )
 from pgherd.model import Member, Process
 from pgherd.rules.rule import Rule, nothing
+from pgherd.rules.successors import leading_names, was_succeeded
 
 if TYPE_CHECKING:
     from pgherd.view import View
@@ -76,8 +77,14 @@ def _restarts_primary(view: View) -> bool:
     if view.restart is None:
         return False
     if view.settings.pause and view.other_leader is None and view.instance.has_data:
-        return view.instance.is_primary or _was_primary(view)
+        return view.instance.is_primary or (_was_primary(view) and not was_succeeded(view))
     return view.instance.is_primary and view.holds_key and view.store_answers
+
+
+def _names(view: View) -> str:
+    """Return whose acknowledgement commits wait for from the first one on."""
+    running = view.instance.is_running
+    return view.instance.sync_names if running else leading_names(view)
 
 
 def _restarts_standby(view: View) -> bool:
@@ -137,7 +144,7 @@ RULES: Final = (
     Rule(
         "restart_primary",
         _restarts_primary,
-        lambda view: (RestartPrimary(view.instance.sync_names),),
+        lambda view: (RestartPrimary(_names(view)),),
         "a restart was asked for: this primary keeps the key meanwhile",
     ),
     Rule(

@@ -49,16 +49,16 @@ class Story:
     too_early: bool = True
 
 
-def make_logical(cluster: Cluster, leader: str) -> None:
-    """Have every member write WAL that can be decoded, the leader last."""
-    change = {"postgresql": {"parameters": {"wal_level": "logical"}}}
+def set_wal_level(cluster: Cluster, level: str | None) -> None:
+    """Have every member write WAL of *level*, None for the default one, the leader last."""
+    leader = cluster.await_healthy(HEALTHY_WITHIN)
+    change = {"postgresql": {"parameters": {"wal_level": level}}}
     status, text = cluster.ask(leader, "PATCH", "/config", change)
     assert status == 200, text
     for host in [*(host for host in MEMBERS if host != leader), leader]:
-        if cluster.query(host, "SHOW wal_level") != [("logical",)]:
+        if cluster.query(host, "SHOW wal_level") != [(level or "replica",)]:
             restart(cluster, host)
             cluster.await_healthy(HEALTHY_WITHIN)
-    assert cluster.await_healthy(HEALTHY_WITHIN) == leader
 
 
 def restart(cluster: Cluster, host: str) -> None:
@@ -126,10 +126,9 @@ def story() -> Iterator[Story]:
     """Write while the lead changes hands twice, once as planned and once not."""
     lab = Lab(Settings.from_environment())
     cluster = Cluster(lab.settings)
-    leader = await_synchronous(cluster, Store(lab))
-    make_logical(cluster, leader)
+    set_wal_level(cluster, "logical")
     subscriber, told = Subscriber(lab, cluster), Story()
-    subscriber.start(leader)
+    subscriber.start(await_synchronous(cluster, Store(lab)))
     leader = subscriber.await_copies(COPIED_WITHIN)
     told.too_early = gets_ahead(lab, cluster, subscriber, leader)
     probe = Probe(cluster.targets(), run=uuid.uuid4().hex)
@@ -157,6 +156,8 @@ def story() -> Iterator[Story]:
     )
     yield told
     subscriber.stop()
+    # Other scenarios use the same cluster.
+    set_wal_level(cluster, None)
 
 
 def test_the_lead_changed_hands_twice(story: Story) -> None:

@@ -120,7 +120,7 @@ class Node:
 
     async def copy(self, source: Node) -> None:
         """Become a standby of *source*."""
-        await source.postgres.ensure_slots([self.config.name], {})
+        await source.postgres.slots.ensure([self.config.name], {})
         await self.postgres.clone(source.member)
         await self.postgres.configure(self.config, {})
         await self.postgres.start_standby(source.member)

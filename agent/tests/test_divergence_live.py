@@ -111,7 +111,7 @@ async def test_two_promoted_to_one_timeline_at_one_position(three: list[Node]) -
     assert seen is not None
     assert (seen.timeline, seen.leader_timeline, seen.is_rewindable) == (2, 3, False)
 
-    await second.postgres.ensure_slots(["pg3"], {})
+    await second.postgres.slots.ensure(["pg3"], {})
     await rejoin(third.postgres, second.member, second.member, True, WITHIN)
     await third.streams()
     await third.catches_up(await second.write("later"))
@@ -139,7 +139,7 @@ async def test_two_promoted_to_one_timeline_at_two_positions(three: list[Node]) 
     seen = await found(third, second)
     assert seen is not None
     assert (seen.start, seen.by_files, seen.is_rewindable) == (fork.end, True, True)
-    await second.postgres.ensure_slots(["pg3"], {})
+    await second.postgres.slots.ensure(["pg3"], {})
     await rejoin(third.postgres, second.member, second.member, True, WITHIN)
     await third.streams()
     await third.catches_up(await second.write("later"))
@@ -216,7 +216,7 @@ async def test_a_standby_that_follows_has_not_diverged(three: list[Node]) -> Non
     await second.catches_up((await first.postgres.observe()).position)
     await first.postgres.stop(WITHIN)
     await second.postgres.promote("", WITHIN)
-    await second.postgres.ensure_slots(["pg3"], {})
+    await second.postgres.slots.ensure(["pg3"], {})
     await third.postgres.start_standby(second.member)
     await third.catches_up(await second.write("on the second timeline"))
     assert (await third.postgres.observe()).timeline == 2

@@ -64,7 +64,7 @@ class TestReplicas:
                 missing={"command": "/bin/false"},
                 own={"command": command, "threads": 4},
             )
-            await one.postgres.ensure_slots(["pg2"], {})
+            await one.postgres.slots.ensure(["pg2"], {})
             await two.postgres.clone(one.member)
             arguments = (two.config.postgres.data_dir.parent / "arguments").read_text()
             assert "--threads=4 --scope=demo --role=replica --datadir=" in arguments

@@ -12,8 +12,8 @@ import pytest
 from agent.tests.postgres_processes import INSTALLED, MISSING, WITHIN, nodes
 from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.model import Instance, Process
+from pgherd.pending_restart import LOOKS
 from pgherd.pgfiles import slot_name
-from pgherd.postgres import PENDING_LOOKS
 from pgherd.rejoin import is_diverged, rejoin
 from pgherd.waiting import until
 
@@ -106,7 +106,7 @@ class TestOneInstance:
             changed = (await node.postgres.observe()).pending_restart
             assert changed["max_connections"] == {"old_value": "100", "new_value": "55"}
             assert not await node.postgres.configure(node.config, {"max_connections": 55})
-            for _ in range(PENDING_LOOKS):
+            for _ in range(LOOKS):
                 assert (await node.postgres.observe()).pending_restart
             await node.postgres.stop(WITHIN)
             await node.postgres.start_primary()
@@ -151,7 +151,7 @@ class TestTwoInstances:
             assert not (await second.postgres.observe()).owes_checkpoint
             assert [branch.timeline for branch in second.postgres.local_history(2)] == [1]
 
-            await second.postgres.ensure_slots(["pg1"], {})
+            await second.postgres.slots.ensure(["pg1"], {})
             await rejoin(first.postgres, second.member, second.member, True, WITHIN)
             await first.streams()
             await first.catches_up(await second.write("two"))
@@ -173,7 +173,7 @@ class TestTwoInstances:
             first.postgres.kill()
             async with asyncio.timeout(WITHIN):
                 await first.died.wait()
-            await second.postgres.ensure_slots(["pg1"], {})
+            await second.postgres.slots.ensure(["pg1"], {})
             await rejoin(first.postgres, second.member, second.member, use_rewind, WITHIN)
             await first.streams()
             await first.catches_up(await second.write("later"))
@@ -215,7 +215,7 @@ class TestTwoInstances:
             started = (await third.postgres.observe()).started_at
             await first.postgres.stop(WITHIN)
             await second.postgres.promote("", WITHIN)
-            await second.postgres.ensure_slots(["pg3"], {})
+            await second.postgres.slots.ensure(["pg3"], {})
             await third.postgres.follow(second.member)
             await third.catches_up(await second.write("x"))
             seen = await third.streams()
@@ -231,7 +231,7 @@ class TestTwoInstances:
         """R35."""
         async with nodes(1) as [node]:
             await node.create()
-            await node.postgres.ensure_slots(["PG-9"], {})
+            await node.postgres.slots.ensure(["PG-9"], {})
             before = (await node.postgres.observe()).slots["pg_9"]["restart"]
             assert before > 0, "it holds no WAL until somebody comes"
             position = await node.write("x")

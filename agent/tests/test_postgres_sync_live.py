@@ -247,7 +247,7 @@ class TestPromotion:
                 assert not inserting.done()
 
                 # Who acknowledges lets it go.
-                await second.postgres.ensure_slots(["pg1"], {})
+                await second.postgres.slots.ensure(["pg1"], {})
                 await first.postgres.start_standby(second.member)
                 async with asyncio.timeout(WITHIN):
                     await inserting
@@ -280,7 +280,7 @@ class TestPromotion:
             assert (await second.postgres.observe()).timeline == 4
             [branch] = second.postgres.local_history(4)
             assert branch.timeline == 1
-            await second.postgres.ensure_slots(["pg3"], {})
+            await second.postgres.slots.ensure(["pg3"], {})
             await third.postgres.follow(second.member)
             await third.catches_up(await second.write("after"))
             assert (await third.postgres.observe()).timeline == 4

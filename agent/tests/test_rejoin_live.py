@@ -73,7 +73,7 @@ async def make_pair(first: Node, second: Node) -> None:
     await second.catches_up(await first.write("both"))
     await second.postgres.promote("", WITHIN)
     await second.postgres.checkpoint()
-    await second.postgres.ensure_slots(["pg1"], {})
+    await second.postgres.slots.ensure(["pg1"], {})
     await first.write("lost")
     # The segment is whole then, and waits to be archived.
     await first.postgres.query("SELECT pg_switch_wal()")
@@ -228,7 +228,7 @@ async def test_a_crash_that_lost_nothing_needs_no_rewind() -> None:
         await crash(first)
         await second.postgres.promote("", WITHIN)
         await second.write("kept")
-        await second.postgres.ensure_slots(["pg1"], {})
+        await second.postgres.slots.ensure(["pg1"], {})
         await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
         assert beside(first) == ["data"]

@@ -110,6 +110,23 @@ def conninfo(settings: Mapping[str, Any]) -> str:
     return " ".join(pairs)
 
 
+def local_conninfo(postgres: PostgresConfig, database: str) -> str:
+    """Return how the agent reaches its own instance: over the socket, as superuser."""
+    return conninfo(
+        {
+            "host": postgres.socket_directory,
+            "port": postgres.port,
+            "user": postgres.superuser.username,
+            "dbname": database,
+            "application_name": "pgherd",
+            # Our own statements must work whatever the operator's defaults are.
+            "options": "-c statement_timeout=0 -c lock_timeout=0 -c synchronous_commit=local "
+            "-c search_path=pg_catalog -c log_statement=none "
+            "-c log_min_duration_statement=-1",
+        }
+    )
+
+
 def tls_settings(postgres: PostgresConfig) -> dict[str, str | None]:
     """Return what a libpq client of ours needs to verify its server, empty without TLS."""
     if postgres.tls.ca is None:

@@ -15,31 +15,29 @@ from pgherd.errors import CommandError, NotAnsweringError, PostgresError
 from pgherd.guard_instance import DoomedInstance
 from pgherd.history import Branch, parse_history, skip_timelines
 from pgherd.hooks import before_stop
+from pgherd.leader_history import ask_history
 from pgherd.methods import make_copy, run_bootstrap_method, run_initdb
-from pgherd.model import Control, Instance, Member, Remote
+from pgherd.model import Control, Instance, Member
 from pgherd.pacing import Pacing
-from pgherd.pgfiles import Files, Upstream, conninfo, held_back, slot_name
+from pgherd.pending_restart import PendingRestart
+from pgherd.pgfiles import Files, Upstream, local_conninfo, slot_name
 from pgherd.pglog import last_words
 from pgherd.pgquery import (
     END_LOGICAL_WALSENDERS,
     OBSERVE,
-    PENDING_RESTART,
-    PRIMARY_TIMELINE,
-    READ_TEXT,
     Connection,
     instance_from_row,
-    pending_restart,
     silent_instance,
 )
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
-from pgherd.programs import SENSITIVE_PARAMETERS, Programs
+from pgherd.programs import Programs
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
 from pgherd.slot_statements import SlotStatements
 from pgherd.waiting import until
 from pgherd.walsenders import Walsenders
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from pgherd.config import BootstrapMethod, Config
@@ -55,11 +53,6 @@ DEATH_SECONDS: Final = 1.0
 # A postmaster just forked has written its pid file after this long, or has ended, seconds.
 PID_FILE_SECONDS: Final = 2.0
 QUERY_SECONDS: Final = 1.0
-# A reload has no answer: what waits for a restart is looked up in this many rounds after it.
-PENDING_LOOKS: Final = 3
-# While a setting is held back, the primary's are looked up in the control file once in so many.
-LIMIT_LOOKS: Final = 5
-HELD_BACK: Final = frozenset(SENSITIVE_PARAMETERS)
 
 
 class Postgres:
@@ -79,9 +72,7 @@ class Postgres:
         self._may_wait = False
         self._senders = Walsenders(on_death)
         self._dynamic: Mapping[str, Any] = {}
-        self._pending: dict[str, dict[str, str]] = {}
-        self._pending_looks = PENDING_LOOKS
-        self._limit_looks = 0
+        self._pending = PendingRestart()
         self._is_adopted = False
         self._control: Control | None = None
         self.files = Files(config)
@@ -100,20 +91,7 @@ class Postgres:
 
     def local_conninfo(self, database: str = "postgres") -> str:
         """Return how the agent reaches its own instance: over the socket, as superuser."""
-        postgres = self._config.postgres
-        return conninfo(
-            {
-                "host": postgres.socket_directory,
-                "port": postgres.port,
-                "user": postgres.superuser.username,
-                "dbname": database,
-                "application_name": "pgherd",
-                # Our own statements must work whatever the operator's defaults are.
-                "options": "-c statement_timeout=0 -c lock_timeout=0 -c synchronous_commit=local "
-                "-c search_path=pg_catalog -c log_statement=none "
-                "-c log_min_duration_statement=-1",
-            }
-        )
+        return local_conninfo(self._config.postgres, database)
 
     # Observing
 
@@ -131,12 +109,11 @@ class Postgres:
             log.debug("PostgreSQL does not answer: %s", error)
             in_recovery = True if self._is_meant_as_standby else None
             return silent_instance(self._control, in_recovery, self._upstream)
-        if self._pending_looks > 0:
-            self._pending_looks -= 1
+        if self._pending.is_due():
             await self.refresh_pending_restart()
-        elif row["in_recovery"] and HELD_BACK & self._pending.keys():
+        elif row["in_recovery"] and self._pending.limits_are_due():
             await self._look_at_limits()
-        instance = instance_from_row(row, self._pending)
+        instance = instance_from_row(row, self._pending.found)
         # Commits, or subscribers, may wait for them, so that one has gone is news.
         names = instance.acknowledging.standbys if instance.is_primary else frozenset()
         slots = instance.subscribers_wait_for or frozenset()
@@ -181,18 +158,7 @@ class Postgres:
         :raises PostgresError: it does not answer, or is no primary; or, being of another cluster,
             it has just been promoted, so that its control file names the timeline before.
         """
-        connection = Connection(self.remote_conninfo(leader), within)
-        try:
-            [row] = await connection.query(PRIMARY_TIMELINE)
-            if row["recovering"]:
-                raise NotAnsweringError(f"{leader.name} is not a primary yet")
-            if isinstance(leader, Remote) and row["tli"] != row["checkpointed"]:
-                raise NotAnsweringError(f"{leader.name} has not written its first checkpoint yet")
-            name = f"pg_wal/{row['tli']:08X}.history"
-            [content] = await connection.query(READ_TEXT, [name])
-        finally:
-            await connection.close()
-        return row["tli"], parse_history(content["text"] or "")
+        return await ask_history(self.remote_conninfo(leader), leader, within)
 
     def remote_conninfo(self, member: Member) -> str:
         """Return how to reach another member with the rights pg_rewind needs."""
@@ -221,7 +187,7 @@ class Postgres:
         changed = self._write_files(self._control)
         if changed:
             await self.reload()
-        self._pending_looks = PENDING_LOOKS
+        self._pending.look_again()
         return changed
 
     @property
@@ -263,25 +229,17 @@ class Postgres:
 
     async def refresh_pending_restart(self) -> None:
         """Look up which settings wait for a restart; keeps the old answer when nobody answers."""
-        try:
-            rows = await self.query(PENDING_RESTART)
-        except PostgresError:
-            return
-        wanted = self.files.parameters(self._dynamic, None)
         limits = self._control if self._is_meant_as_standby else None
-        self._pending = {**pending_restart(rows, wanted), **held_back(wanted, limits)}
+        await self._pending.refresh(self.query, self.files.parameters(self._dynamic, None), limits)
 
     async def _look_at_limits(self) -> None:
         """Lower what was held back once this standby has replayed that its primary has less."""
-        self._limit_looks += 1
-        if self._limit_looks % LIMIT_LOOKS:
-            return
         known, self._control = self._control, await self._read_control() or self._control
         if known is None or self._control is None or known.limits == self._control.limits:
             return
         if self._write_files(self._control):
             await self.reload()
-        self._pending_looks = PENDING_LOOKS
+        self._pending.look_again()
 
     def adopt(self, instance: Instance) -> None:
         """Remember what the running instance was told before this agent was started."""
@@ -339,7 +297,7 @@ class Postgres:
         except TimeoutError as error:
             raise CommandError("postgres", 1, self._log_tail()) from error
         # What waited for a restart waits no more.
-        self._pending_looks = PENDING_LOOKS
+        self._pending.look_again()
 
     async def _has_postmaster(self) -> bool:
         return self.postmaster() is not None
@@ -512,15 +470,6 @@ class Postgres:
             await connection.query("CHECKPOINT", within=within)
         finally:
             await connection.close()
-
-    # Slots
-
-    async def ensure_slots(self, wanted: Sequence[str], have: Mapping[str, Any]) -> None:
-        """Create the physical slots of the members *wanted* that are not among *have*.
-
-        :raises PostgresError: no slot is free, say.
-        """
-        await self.slots.ensure(wanted, have)
 
     # Birth
 

@@ -76,6 +76,17 @@ class TestWhoCanTakeOver:
         )
         assert heirs(seen, SWITCHOVER)[0].name == "pg2"
 
+    def test_one_that_has_the_failover_slots_is_better_still(self) -> None:
+        """A subscriber would find no slot on the other one (PostgreSQL 17)."""
+        has = member("pg3", pgherd={"failover_slots": ["sub"]})
+        preferred = member("pg2", tags={"failover_priority": 5})
+        slots = {"sub": {"type": "logical", "failover": True}}
+        seen = leading(
+            instance=primary(replication=BOTH, slots=slots),
+            cluster=asked(SWITCHOVER, members=[preferred, has]),
+        )
+        assert [each.name for each in heirs(seen, SWITCHOVER)] == ["pg3", "pg2"]
+
     def test_only_the_candidate_counts_when_one_is_named(self) -> None:
         assert [each.name for each in heirs(leading(), TO_PG2)] == ["pg2"]
 

@@ -52,7 +52,10 @@ def obstacle(view: View, name: str, request: Handover) -> str | None:
 
 
 def heirs(view: View, request: Handover) -> list[Member]:
-    """Return the members that could take over, the best first."""
+    """Return the members that could take over, the best first.
+
+    Whoever has a copy of every failover slot comes before one whose lead subscribers would lose.
+    """
     members = view.cluster.members if view.cluster else {}
     flushed = {row.get("application_name"): row.get("flush") for row in view.instance.replication}
     able = [
@@ -65,11 +68,19 @@ def heirs(view: View, request: Handover) -> list[Member]:
     return sorted(
         able,
         key=lambda member: (
+            _missing_slots(view, member),
             -member.tags.failover_priority,
             -(flushed.get(member.name) or 0),
             member.name,
         ),
     )
+
+
+def _missing_slots(view: View, member: Member) -> int:
+    """Return how many of our failover slots *member* has no copy of: it would leave them behind."""
+    ours = {name for name, slot in view.instance.slots.items() if slot.get("failover")}
+    theirs = member.ours.get("failover_slots")
+    return len(ours.difference(theirs if isinstance(theirs, list) else ()))
 
 
 def _leads(view: View) -> bool:

@@ -29,8 +29,8 @@ PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 # Histories that `make sim` simulates, each from a seed of its own.
 SEEDS ?= 2000
 
-.PHONY: help venv lock demo test test-all lint unit sim molecule upgrade adopt faults figures \
-	lab-up lab-down lab-status clean
+.PHONY: help venv lock demo test test-all lint unit sim molecule upgrade standby-cluster adopt faults \
+	figures lab-up lab-down lab-status clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14

@@ -33,7 +33,7 @@ SEEDS ?= 2000
 	figures lab-up lab-down lab-status clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
 
 venv: $(STAMP) ## the pinned packages in .venv
 
@@ -107,6 +107,7 @@ test-all: test ## the tests of CI and those too long for it
 	PGHERD_LAB_RELEASE=13 $(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.failover --runs 3
 	$(TEST_LAB) python -m lab down
+	$(MAKE) standby-cluster
 	$(MAKE) faults
 	$(FAULTS_LAB) python -m lab down
 	$(MAKE) upgrade

@@ -207,6 +207,14 @@ class TestTheGuard:
         assert stage.rig.guard.deadline is None
         await stage.rig.settle()
 
+    async def test_it_is_guarded_from_before_it_is_promoted(self, stage: Stage) -> None:
+        """An agent frozen just after that had no other round (history 1061 of the simulator)."""
+        await stage.led_by_us()
+        stage.rig.postgres.instance = standby(upstream=None, receiver_status=None)
+        assert await stage.round() == "promote"
+        assert stage.rig.guard.deadline is not None
+        await stage.rig.settle()
+
     async def test_an_instance_that_does_not_answer_is_guarded(self, stage: Stage) -> None:
         await stage.led_by_us()
         stage.rig.postgres.instance = starting(in_recovery=None)

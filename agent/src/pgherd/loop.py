@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pgherd.acting import Actor
+from pgherd.actions import Bootstrap, Promote, StartPrimary
 from pgherd.callbacks import Callbacks
 from pgherd.decide import Decision, decide
 from pgherd.descent import Descent
@@ -50,6 +51,7 @@ VOTING_INTERVAL_SECONDS = 0.05
 VOTING = frozenset({"votes_missing", "stop_receiving"})
 # Operations at whose end PostgreSQL is a primary.
 BECOMING = frozenset({"promote", "start primary", "restart primary", "bootstrap"})
+BEGINNING = (Promote, StartPrimary, Bootstrap)
 # Keys whose change matters to every member at once.
 URGENT_KEYS = frozenset({"leader", "initialize", "config", "failover", "operations", "sync"})
 
@@ -141,6 +143,9 @@ class Loop:
         view = self.view = await self.observe()
         decision = decide(view)
         self._note(decision, view)
+        if any(isinstance(action, BEGINNING) for action in decision.actions):
+            # Before it begins: an agent that is frozen just after that has no other round.
+            self._set_guard(view, becomes=True)
         for action in decision.actions:
             try:
                 await self.actor.act(action, view)
@@ -334,8 +339,8 @@ class Loop:
         else:
             self._applied = wanted
 
-    def _set_guard(self, view: View) -> None:
-        becomes = view.operation in BECOMING
+    def _set_guard(self, view: View, *, becomes: bool = False) -> None:
+        becomes = becomes or view.operation in BECOMING
         if view.settings.pause or not (view.instance.may_write or becomes):
             self.effects.guard.disarm()
             self._guarding = False

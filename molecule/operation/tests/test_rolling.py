@@ -45,7 +45,13 @@ def configure(bench: Bench, connections: int) -> None:
         int(bench.cluster.query(bench.leader, "SHOW max_connections")[0][0]),
     )
     hosts = MEMBERS if connections > shown else (leader,)
-    bench.until(lambda: all(bench.shown(host).get("pending_restart") is True for host in hosts))
+    bench.until(lambda: set(hosts) <= waiting(bench))
+
+
+def waiting(bench: Bench) -> set[str]:
+    """Return who has published that settings wait for a restart: a plan is made of that."""
+    members = json.loads(bench.cluster.rest("pg1", "/cluster")[1])["members"]
+    return {member["name"] for member in members if member.get("pending_restart")}
 
 
 def connections(bench: Bench) -> set[str]:

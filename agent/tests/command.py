@@ -69,7 +69,7 @@ class Agent:
 
             do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = _answer
 
-            def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+            def log_message(self, *words: Any) -> None:
                 """Say nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

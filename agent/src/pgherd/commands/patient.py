@@ -23,9 +23,9 @@ class Patient:
         self.session = session
         self.config: Config = session.config
 
-    def look(self) -> None:
-        """Ask for everything here, so that the checks find it answered."""
-        self.nodes  # noqa: B018
+    def look(self) -> int:
+        """Ask for everything here, so that the checks find it answered; return how many members there are."""
+        return len(self.nodes)
 
     @cached_property
     def cluster(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Patient:
         self.config: Config = session.config
 
     def look(self) -> int:
-        """Ask for everything here, so that the checks find it answered; return how many members there are."""
+        """Ask for everything here, so that checks find it answered; return how many members are."""
         return len(self.nodes)
 
     @cached_property

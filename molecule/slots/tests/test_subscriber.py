@@ -49,14 +49,14 @@ class Story:
     too_early: bool = True
 
 
-def set_wal_level(cluster: Cluster, level: str | None) -> None:
-    """Have every member write WAL of *level*, None for the default one, the leader last."""
+def set_wal_level(cluster: Cluster, level: str) -> None:
+    """Have every member write WAL of *level*, the leader last."""
     leader = cluster.await_healthy(HEALTHY_WITHIN)
     change = {"postgresql": {"parameters": {"wal_level": level}}}
     status, text = cluster.ask(leader, "PATCH", "/config", change)
     assert status == 200, text
     for host in [*(host for host in MEMBERS if host != leader), leader]:
-        if cluster.query(host, "SHOW wal_level") != [(level or "replica",)]:
+        if cluster.query(host, "SHOW wal_level") != [(level,)]:
             restart(cluster, host)
             cluster.await_healthy(HEALTHY_WITHIN)
 
@@ -156,8 +156,6 @@ def story() -> Iterator[Story]:
     )
     yield told
     subscriber.stop()
-    # Other scenarios use the same cluster.
-    set_wal_level(cluster, None)
 
 
 def test_the_lead_changed_hands_twice(story: Story) -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from agent.tests.command import Command, Host, agent, host, pgherd
 from agent.tests.etcd_processes import free_ports
-from pgherd.commands.changes import diff_lines, difference, patched
+from pgherd.commands.changes import diff_lines, difference
 from pgherd.etcd import Put
+from pgherd.merge_patch import merge_patch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ CONFIGS = st.dictionaries(st.text(max_size=2), VALUES, max_size=4)
 class TestDifference:
     @given(CONFIGS, CONFIGS)
     def test_it_makes_one_of_the_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        assert patched(old, difference(old, new)) == new
+        assert merge_patch(old, difference(old, new)) == new
 
     @given(CONFIGS)
     def test_there_is_none_between_equals(self, config: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ from agent.tests.builders import primary, stopped
 from agent.tests.stage import BASE, Stage
 from agent.tests.test_config_requests import setting
 from pgherd.config import Timing
-from pgherd.dynamic import merge_patch
 from pgherd.etcd import Delete
+from pgherd.merge_patch import merge_patch
 
 if TYPE_CHECKING:
     from pathlib import Path

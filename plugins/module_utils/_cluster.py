@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 PAUSE_SECONDS = 0.5
+# What every module takes that waits for members.
+ARGUMENTS = {
+    "url": {"type": "str", "required": True},
+    "members": {"type": "list", "elements": "str", "default": []},
+    "timeout_seconds": {"type": "float", "default": 2},
+    "unit": {"type": "str", "default": "pgherd.service"},
+    "tls": {"type": "dict", "default": {}},
+}
 LEADERS = ("leader", "standby_leader")
 
 

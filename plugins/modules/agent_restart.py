@@ -67,7 +67,11 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import journal, wait
+from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import (
+    ARGUMENTS,
+    journal,
+    wait,
+)
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import Tls
 
 
@@ -96,14 +100,7 @@ def await_members(module: AnsibleModule, params: dict[str, Any], what: str) -> N
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={
-            "url": {"type": "str", "required": True},
-            "members": {"type": "list", "elements": "str", "default": []},
-            "wait_seconds": {"type": "float", "default": 60},
-            "timeout_seconds": {"type": "float", "default": 2},
-            "unit": {"type": "str", "default": "pgherd.service"},
-            "tls": {"type": "dict", "default": {}},
-        },
+        argument_spec={**ARGUMENTS, "wait_seconds": {"type": "float", "default": 60}},
         supports_check_mode=True,
     )
     if module.check_mode:

@@ -85,21 +85,18 @@ problems:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import journal, wait
+from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import (
+    ARGUMENTS,
+    journal,
+    wait,
+)
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import Tls
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={
-            "url": {"type": "str", "required": True},
-            "members": {"type": "list", "elements": "str", "default": []},
-            "wait_seconds": {"type": "float", "default": 0},
-            "timeout_seconds": {"type": "float", "default": 2},
-            "unit": {"type": "str", "default": "pgherd.service"},
-            "tls": {"type": "dict", "default": {}},
-        },
+        argument_spec={**ARGUMENTS, "wait_seconds": {"type": "float", "default": 0}},
         supports_check_mode=True,
     )
     params: dict[str, Any] = dict(module.params)

@@ -12,9 +12,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.answers import Answer, Unsafe
-from pgherd.dynamic import merge_patch, parameters_of
+from pgherd.dynamic import parameters_of
 from pgherd.dynamic_schema import check_dynamic
 from pgherd.errors import StoreError
+from pgherd.merge_patch import merge_patch
 from pgherd.server_settings import check_parameters, known_settings, restart_order, waiting
 
 if TYPE_CHECKING:

@@ -28,23 +28,6 @@ log = logging.getLogger(__name__)
 LOCAL: Final = ("use_slots", "use_pg_rewind")
 
 
-def merge_patch(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *base* with *patch* laid on it, mappings merged key by key, null taking a key out.
-
-    Keys keep their order, new ones come last: tools compare the text (patroni.md 6.1).
-    """
-    merged = dict(base)
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, Mapping):
-            old = merged.get(key)
-            merged[key] = merge_patch(old if isinstance(old, Mapping) else {}, value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def parameters_of(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return `postgresql.parameters` of a dynamic configuration, empty when it has none."""
     postgresql = raw.get("postgresql")

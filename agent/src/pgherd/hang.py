@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import NotAnsweringError, PostgresError
@@ -87,7 +88,7 @@ class Pace:
         self._changed.clear()
 
 
-class Probe:
+class Probe(ABC):
     """Looks again and again at something that may hang; `look_once` says how.
 
     :param limit: seconds without an answer after which the caller gives it up; here it says how
@@ -116,9 +117,9 @@ class Probe:
                 self._silence.end()
             await self._pace.rest()
 
+    @abstractmethod
     async def look_once(self) -> bool:
         """Look; tell whether there was an answer."""
-        raise NotImplementedError
 
 
 class HangProbe(Probe):

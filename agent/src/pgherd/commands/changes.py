@@ -13,6 +13,7 @@ import click
 from pgherd.commands.rest import Reply, UnreachableError
 from pgherd.commands.session import by_use
 from pgherd.errors import ConfigError, NobodyAnswersError, PgherdError
+from pgherd.merge_patch import merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,20 +38,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
         elif name not in old or before != value or type(before) is not type(value):
             patch[name] = value
     return patch
-
-
-def patched(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *old* with *patch* carried out, as PATCH does it."""
-    new = dict(old)
-    for name, value in patch.items():
-        before = new.get(name)
-        if value is None:
-            new.pop(name, None)
-        elif isinstance(value, dict):
-            new[name] = patched(before if isinstance(before, dict) else {}, value)
-        else:
-            new[name] = value
-    return new
 
 
 def as_yaml(value: Any) -> str:
@@ -130,7 +117,7 @@ def _change_in_etcd(session: Session, patch: Mapping[str, Any]) -> Reply:
             if known is None:
                 raise PgherdError("etcd holds no configuration of this cluster")
             old = json.loads(known.value)
-            new = patched(old, patch)
+            new = merge_patch(old, patch)
             before = check_dynamic(old, timing)
             wrong = [each for each in check_dynamic(new, timing) if each not in before]
             if wrong:

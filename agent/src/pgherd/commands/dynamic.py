@@ -16,11 +16,11 @@ from pgherd.commands.changes import (
     coloured,
     diff_lines,
     difference,
-    patched,
     read_config,
 )
 from pgherd.commands.session import session_command
 from pgherd.errors import PgherdError
+from pgherd.merge_patch import merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,13 +103,13 @@ def _edited(
         return None
     new = _read(replace_file) if replace_file else dict(old)
     if apply_file:
-        new = patched(new, _read(apply_file))
+        new = merge_patch(new, _read(apply_file))
     for text in sets:
         name, value = _assignment(text)
-        new = patched(new, nested(path_of(name), value))
+        new = merge_patch(new, nested(path_of(name), value))
     for text in pgs:
         name, value = _assignment(text)
-        new = patched(new, nested((*PARAMETERS, name), value))
+        new = merge_patch(new, nested((*PARAMETERS, name), value))
     return new
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.pgherd.cluster.plugins.modules.dynamic_config import laid_on, patch_of
 
-from pgherd.dynamic import merge_patch
+from pgherd.merge_patch import merge_patch
 
 CURRENT = {"ttl": 30, "postgresql": {"parameters": {"work_mem": "4MB"}, "use_slots": True}}
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many clients of a REST API at once, as a program of its own: `python flood.py REQUESTS`.
+"""Many clients of a REST API at once, as a program of its own: `python flood.py REQUESTS SECONDS`.
 
-Reads the port from its standard input, and prints what came of it as one line of JSON: how often
-which path was answered with which status (`failed` for no answer), and the seconds it took.
+Reads the port from its standard input, goes on until it asked so often and for so long, and prints
+what came of it as one line of JSON: how often which path was answered with which status (`failed`
+for no answer), and the seconds it took.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ async def ask(port: int, method: str, path: str) -> str:
     return answer[9:12].decode() or "failed"
 
 
-async def flood(port: int, requests: int) -> dict[str, object]:
-    """Ask so many times, with clients that hang on beside."""
+async def flood(port: int, requests: int, lasts: float) -> dict[str, object]:
+    """Ask at least so many times and for so many seconds, with clients that hang on beside."""
     idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(IDLE)]
     seen: Counter[str] = Counter()
     numbers = count()
 
     async def client() -> None:
-        while (number := next(numbers)) < requests:
+        while (number := next(numbers)) < requests or time.monotonic() - began < lasts:
             method, path = MIX[number % len(MIX)]
             try:
                 status = await ask(port, method, path)
@@ -67,5 +68,6 @@ async def flood(port: int, requests: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    requests, lasts = int(sys.argv[1]), float(sys.argv[2])
     port = int(sys.stdin.readline())
-    sys.stdout.write(json.dumps(asyncio.run(flood(port, int(sys.argv[1])))) + "\n")
+    sys.stdout.write(json.dumps(asyncio.run(flood(port, requests, lasts))) + "\n")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from agent.tests.etcd_processes import EtcdMember
 
 REQUESTS = 5000
+# Several renewals and rounds, however fast the machine answers.
+SECONDS = 5.0
 # Sockets of the flood's clients, some answers, and what Python does not give back.
 GROWTH_MIB = 24
 
@@ -52,7 +54,7 @@ async def flooded(known: Living, program: asyncio.subprocess.Process) -> tuple[A
 async def test_a_flood(etcd_members: list[EtcdMember], capsys: pytest.CaptureFixture[str]) -> None:
     # Before the agent is another user, who might not be able to read the interpreter.
     program = await asyncio.create_subprocess_exec(
-        *(sys.executable, flood.__file__, str(REQUESTS)),
+        *(sys.executable, flood.__file__, str(REQUESTS), str(SECONDS)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -67,18 +69,19 @@ async def test_a_flood(etcd_members: list[EtcdMember], capsys: pytest.CaptureFix
         gap = max(later - earlier for earlier, later in pairwise(renewals))
         rounds = known.loop.rounds - rounds
         seconds = told["seconds"]
-        each = 1e6 * spent / REQUESTS
+        asked = sum(told["seen"].values())
         line = (
-            f"{REQUESTS / seconds:.0f} requests/s for {seconds:.1f} s, {each:.0f} us of processor "
-            f"each: {len(renewals) - 2} renewals at most {gap:.2f} s apart, {rounds} rounds, "
-            f"{grown:+.1f} MiB"
+            f"{asked / seconds:.0f} requests/s for {seconds:.1f} s, "
+            f"{1e6 * spent / asked:.0f} us of processor each: {len(renewals) - 2} renewals "
+            f"at most {gap:.2f} s apart, {rounds} rounds, {grown:+.1f} MiB"
         )
         with capsys.disabled():
             sys.stdout.write(f"\n{line}\n")
         allowed = {"200", "401", "503"}
-        assert {asked.split()[-1] for asked in told["seen"]} <= allowed
-        assert told["seen"]["GET /primary 200"] == REQUESTS // len(flood.MIX)
-        assert told["seen"]["POST /restart 401"] == REQUESTS // len(flood.MIX)
+        assert asked >= REQUESTS
+        assert {answer.split()[-1] for answer in told["seen"]} <= allowed
+        assert told["seen"]["GET /primary 200"] >= asked // len(flood.MIX)
+        assert told["seen"]["POST /restart 401"] >= asked // len(flood.MIX)
         # The same lead, under the same lease, by the same rule.
         assert view.leader is not None
         assert after.leader == view.leader

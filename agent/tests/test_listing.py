@@ -310,5 +310,6 @@ def test_without_etcd_the_agent_tells_of_this_host_at_least(host: Host) -> None:
     assert code == 3
     assert problems == (
         "pgherd: etcd does not answer; the agent of this host does: primary, running, "
-        "rule lead_by_promise: a majority has promised to wait\n"
+        "rule lead_by_promise: a majority has promised to wait; more than half of etcd's members "
+        "must run and be reached: systemctl status etcd\n"
     )

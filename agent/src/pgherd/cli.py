@@ -130,7 +130,7 @@ class Commands(click.Group):
     "path",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The agent's configuration file.",
+    help="The configuration file.",
 )
 @click.pass_context
 def cli(context: click.Context, path: Path | None) -> None:
@@ -158,6 +158,10 @@ def main() -> None:
         sys.exit(TOO_LATE)
     except PgherdError as error:
         _complain([str(error)])
+        sys.exit(FAILED)
+    except ModuleNotFoundError as error:
+        package = f"python3-{(error.name or '').partition('.')[0]}"
+        _complain([f"this needs the Python module {error.name}: apt install {package}"])
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

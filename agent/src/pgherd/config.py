@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from pgherd.access_config import Access, Ctl, build_access, build_ctl
+from pgherd.access_config import Access, Ctl, Login, build_access, build_ctl
 from pgherd.errors import ConfigError
 from pgherd.method_schema import program_options
 from pgherd.schema import check
@@ -185,6 +185,7 @@ class Config:
     fencing: Fencing = Fencing()
     method: BootstrapMethod | None = None
     post_init: str = ""
+    etcd_login: Login | None = None
 
     @property
     def api_url(self) -> str:
@@ -227,14 +228,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Return the mapping in the file *path*, with those of the `conf.d` beside it laid on it.
+
+    :raises ConfigError: a file cannot be read, is not YAML, or is not a mapping.
+    """
+    raw = read_yaml(path)
+    for fragment in sorted(path.parent.glob("conf.d/*.yml")):
+        raw = merge(raw, read_yaml(fragment))
+    return raw
+
+
 def load(path: Path, *, fragments: bool = True) -> Config:
     """Read and check *path*, with the `conf.d` beside it unless *fragments* is false.
 
     :raises ConfigError: with one sentence for every key that is missing, unknown or wrong.
     """
-    raw = read_yaml(path)
-    for fragment in sorted(path.parent.glob("conf.d/*.yml")) if fragments else ():
-        raw = merge(raw, read_yaml(fragment))
+    return checked(read(path) if fragments else read_yaml(path))
+
+
+def checked(raw: Mapping[str, Any]) -> Config:
+    """Return the configuration that *raw* describes.
+
+    :raises ConfigError: with one sentence for every key that is missing, unknown or wrong.
+    """
     problems = check(raw, partial=False)
     if problems:
         raise ConfigError(problems)
@@ -246,7 +263,7 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _tls(section: Mapping[str, Any], ca: str, certificate: str, key: str) -> Tls:
+def tls_of(section: Mapping[str, Any], ca: str, certificate: str, key: str) -> Tls:
     return Tls(section.get(ca), section.get(certificate), section.get(key))
 
 
@@ -268,7 +285,8 @@ def build(raw: Mapping[str, Any]) -> Config:
         access=build_access(rest),
         ctl=build_ctl(raw.get("ctl", {}), rest),
         etcd_endpoints=tuple(f"{protocol}://{item.strip()}" for item in hosts),
-        etcd_tls=_tls(etcd, "cacert", "cert", "key"),
+        etcd_tls=tls_of(etcd, "cacert", "cert", "key"),
+        etcd_login=etcd_login(etcd),
         timing=Timing(**raw.get("pgherd", {})),
         postgres=_postgres(raw["postgresql"], raw["scope"]),
         bootstrap_config=bootstrap.get("dcs", {}),
@@ -281,6 +299,11 @@ def build(raw: Mapping[str, Any]) -> Config:
         watchdog=_watchdog(raw.get("watchdog", {})),
         fencing=_fencing(raw.get("fencing", {})),
     )
+
+
+def etcd_login(etcd: Mapping[str, Any]) -> Login | None:
+    """Return the user of etcd's own authentication that the section names, None for nobody."""
+    return Login(etcd["username"], etcd["password"]) if "username" in etcd else None
 
 
 def _fencing(raw: Mapping[str, Any]) -> Fencing:
@@ -352,7 +375,7 @@ def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:
         rewind=Account(**accounts["rewind"]) if "rewind" in accounts else superuser,
         default_parameters=raw.get("default_parameters", {}),
         parameters=raw.get("parameters", {}),
-        tls=_tls(raw.get("ssl", {}), "ca", "certificate", "key"),
+        tls=tls_of(raw.get("ssl", {}), "ca", "certificate", "key"),
         keep_diverged=KeepDiverged(**raw.get("keep_diverged", {})),
         use_slots=raw.get("use_slots"),
         use_pg_rewind=raw.get("use_pg_rewind"),

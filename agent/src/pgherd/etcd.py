@@ -26,12 +26,17 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Sequence
 
+    from pgherd.access_config import Login
+
 # How long the preferred (nearest) endpoint is left out after another one was quicker, seconds.
 PREFERENCE_SECONDS = 30.0
 # A watch answers only when something happens; these bound how long a dead one goes unnoticed.
 WATCH_CONNECT_SECONDS = 2.0
 # etcd's gRPC code for "requested lease not found" (google.rpc.Code NOT_FOUND).
 NOT_FOUND = 5
+# What etcd says to a token that it does not know (any more), and to none; and where it wants none.
+STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "user name is empty")
+NO_AUTHENTICATION = "authentication is not enabled"
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ class Etcd:
     :param timeout: seconds a whole request may take, hedging included.
     :param hedge_delay: seconds after which the next endpoint is asked as well.
     :param tls: context for https endpoints, None for http.
+    :param login: the user of etcd's own authentication, None where etcd asks for none.
     """
 
     def __init__(
@@ -138,8 +144,11 @@ class Etcd:
         timeout: float,
         hedge_delay: float,
         tls: ssl.SSLContext | None = None,
+        login: Login | None = None,
     ) -> None:
         self._endpoints = list(endpoints)
+        self._login = login
+        self._token: str | None = None
         self._timeout = timeout
         self._hedge_delay = hedge_delay
         self._tls: ssl.SSLContext | bool = tls if tls is not None else True
@@ -270,9 +279,14 @@ class Etcd:
         }
         endpoint = self._order()[0]
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=WATCH_CONNECT_SECONDS)
+        headers = self._credentials()
         try:
             async with self._open().post(
-                endpoint + "/v3/watch", json=request, timeout=timeout, ssl=self._tls
+                endpoint + "/v3/watch",
+                json=request,
+                headers=headers,
+                timeout=timeout,
+                ssl=self._tls,
             ) as response:
                 async for answer in _lines(response):
                     result = answer.get("result", {})
@@ -362,14 +376,53 @@ class Etcd:
             raise StoreUnavailableError(f"{endpoint} does not answer") from error
 
     async def _ask(self, endpoint: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask one endpoint once.
+        """Ask one endpoint, with a token where there is a user; see `_send` for what it raises."""
+        if self._login is None:
+            return await self._send(endpoint, path, body)
+        if self._token is None:
+            await self._authenticate(endpoint, self._login)
+        used = self._token
+        try:
+            return await self._send(endpoint, path, body)
+        except StoreError as error:
+            if not any(phrase in str(error) for phrase in STALE_TOKEN):
+                raise
+        # Tokens expire, and are forgotten by a member that is restarted.
+        if self._token == used:
+            await self._authenticate(endpoint, self._login)
+        return await self._send(endpoint, path, body)
+
+    async def _authenticate(self, endpoint: str, login: Login) -> None:
+        """Get a token, the empty one where etcd's authentication is off.
+
+        :raises StoreError: the name or the password is wrong, or there is no answer.
+        """
+        given = {"name": login.username, "password": login.password}
+        self._token = None
+        try:
+            answer = await self._send(endpoint, "/v3/auth/authenticate", given)
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            if NO_AUTHENTICATION not in str(error):
+                raise
+            answer = {}
+        self._token = str(answer.get("token", ""))
+
+    def _credentials(self) -> dict[str, str]:
+        return {"Authorization": self._token} if self._token else {}
+
+    async def _send(self, endpoint: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send one request to one endpoint.
 
         :raises StoreUnavailableError: no usable answer: connection lost, 5xx, or no quorum.
         :raises LeaseLostError: etcd does not know the lease.
         :raises StoreError: etcd refused the request for good.
         """
         try:
-            async with self._open().post(endpoint + path, json=body, ssl=self._tls) as response:
+            async with self._open().post(
+                endpoint + path, json=body, headers=self._credentials(), ssl=self._tls
+            ) as response:
                 # A streaming call (keepalive) is answered by one line and goes on; one is enough.
                 async for answer in _lines(response):
                     if "error" not in answer and response.status == 200:

@@ -236,6 +236,8 @@ SCHEMA: Final[Section] = {
     "etcd3": {
         "hosts": Key(_is_hosts, required=True),
         "protocol": Key(_is_protocol),
+        "username": Key(_is_text),
+        "password": Key(_is_text, secret=True),
         "cacert": Key(_is_path),
         "cert": Key(_is_path),
         "key": Key(_is_path),
@@ -324,6 +326,7 @@ def check(raw: Mapping[str, Any], *, partial: bool) -> list[str]:
     problems = check_section(raw, _table(raw), "", partial)
     if not problems:
         problems = [*check_timing(raw.get("pgherd", {})), *_check_parameters(raw)]
+        problems += [] if partial else check_etcd_login(raw.get("etcd3", {}))
         problems += [] if partial else _check_fencing(raw.get("fencing", {}))
         problems += [] if partial else _check_method(raw.get("bootstrap", {}))
     return problems
@@ -405,6 +408,16 @@ def _check_parameters(raw: Mapping[str, Any]) -> list[str]:
         for name in postgresql.get(section, {})
         if name in MANAGED_PARAMETERS
     ]
+
+
+def check_etcd_login(etcd: Mapping[str, Any]) -> list[str]:
+    """Return a sentence when the user of etcd's own authentication is named by half."""
+    pair = ("username", "password")
+    missing = [name for name in pair if name not in etcd]
+    if len(missing) != 1:
+        return []
+    there = next(name for name in pair if name in etcd)
+    return [f"etcd3.{missing[0]}: is missing, and etcd3.{there} is there"]
 
 
 def _check_fencing(fencing: Mapping[str, Any]) -> list[str]:

@@ -48,6 +48,7 @@ class Foothold:
             timeout=config.timing.etcd_timeout,
             hedge_delay=config.timing.hedge_delay,
             tls=config.etcd_tls.client_context(),
+            login=config.etcd_login,
         )
         self.lease_file = config.runtime_dir / f"{config.scope}.lease"
         self.keeper = LeaseKeeper(

@@ -73,7 +73,7 @@ def read_config(session: Session) -> dict[str, Any]:
         pass
     from pgherd.commands.keys import with_keys
 
-    cluster = with_keys(session.config, lambda store: store.load())
+    cluster = with_keys(session.known, lambda store: store.load())
     if cluster.config is None:
         raise PgherdError("etcd holds no configuration of this cluster: it was never started")
     return dict(cluster.config)
@@ -107,8 +107,8 @@ def _change_in_etcd(session: Session, patch: Mapping[str, Any]) -> Reply:
     from pgherd.etcd import Compare, Put
     from pgherd.store import dump
 
-    timing = asdict(session.config.timing)
-    key = f"/{session.config.namespace}/{session.config.scope}/config"
+    timing = asdict(session.known.timing)
+    key = f"/{session.known.namespace}/{session.known.scope}/config"
 
     async def change(store: Any) -> Reply:
         for _ in range(TRIES):
@@ -127,4 +127,4 @@ def _change_in_etcd(session: Session, patch: Mapping[str, Any]) -> Reply:
                 return Reply(200, dump(new))
         raise PgherdError("the configuration changes all the time: try again")
 
-    return with_keys(session.config, change)
+    return with_keys(session.known, change)

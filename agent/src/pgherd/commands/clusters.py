@@ -43,7 +43,7 @@ def demote_cluster_command(session: Session, *, within: float, **given: Any) -> 
     if leader["role"] == "standby_leader":
         raise PgherdError("the cluster follows another one already")
     session.tell(render(seen(session)[0]))
-    session.confirm(f"Demote cluster {session.config.scope}? It takes no writes then.")
+    session.confirm(f"Demote cluster {session.known.scope}? It takes no writes then.")
     change_config(session, {"standby_cluster": source})
     _finish(session, "standby_leader", within, "demoted: it follows the other one")
 
@@ -59,7 +59,7 @@ def promote_cluster_command(session: Session, *, within: float) -> None:
     if "standby_cluster" not in read_config(session):
         raise PgherdError("the cluster follows no other one")
     session.tell(render(seen(session)[0]))
-    session.confirm(f"Promote cluster {session.config.scope}?")
+    session.confirm(f"Promote cluster {session.known.scope}?")
     change_config(session, {"standby_cluster": None})
     _finish(session, "primary", within, "promoted: it takes writes")
 
@@ -83,7 +83,7 @@ def _finish(session: Session, role: str, within: float, text: str) -> None:
     if session.as_json:
         session.answer({"ok": True, "leader": cluster.leader.name if cluster.leader else None})
     else:
-        click.echo(click.style(f"Cluster {session.config.scope} is {text}", fg="green"))
+        click.echo(click.style(f"Cluster {session.known.scope} is {text}", fg="green"))
         click.echo(render(seen(session)[0]))
 
 
@@ -98,14 +98,14 @@ def remove_command(session: Session) -> None:
     from pgherd.commands.keys import with_keys
     from pgherd.etcd import Compare, Delete
 
-    scope = session.config.scope
-    base = f"/{session.config.namespace}/{scope}/"
+    scope = session.known.scope
+    base = f"/{session.known.namespace}/{scope}/"
 
     async def read(store: Any) -> list[Any]:
         _, found = await store.etcd.range(base)
         return list(found)
 
-    found = with_keys(session.config, read)
+    found = with_keys(session.known, read)
     if not found:
         raise PgherdError(f"etcd holds nothing of cluster {scope}")
     alive = [key for key in found if key.lease]
@@ -125,7 +125,7 @@ def remove_command(session: Session) -> None:
         same = [Compare(key.key, "mod_revision", key.mod_revision) for key in found]
         return bool(await store.etcd.txn(same, [Delete(key.key) for key in found]))
 
-    if not with_keys(session.config, delete):
+    if not with_keys(session.known, delete):
         raise PgherdError("the keys have just changed: is an agent running?")
     if session.as_json:
         session.answer({"ok": True, "deleted": [key.key for key in found]})

@@ -67,7 +67,7 @@ def dsn_command(session: Session, *, role: str | None, member: str | None, uri: 
 @click.option("-c", "--command", "sql", metavar="SQL", help="What to run.")
 @click.option("--file", "source", metavar="FILE", help="The same from a file; - for stdin.")
 @click.option("-d", "--dbname", default="postgres", show_default=True, help="Where.")
-@click.option("-U", "--username", metavar="NAME", help="As whom; the superuser if not given.")
+@click.option("-U", "--username", metavar="NAME", help="As whom, if not the superuser.")
 @click.option("--password", is_flag=True, help="Ask for the password.")
 @click.option("--tsv", is_flag=True, help="Columns separated by tabs.")
 @click.option("-w", "--watch", is_flag=True, help="Again and again until Ctrl-C.")
@@ -84,7 +84,8 @@ def query_command(
 ) -> None:
     """Run SQL on a member: on the leader unless the options say otherwise.
 
-    Name and password of the superuser are in the configuration file.
+    Name and password of the superuser are in the configuration file of a host. Where there is none,
+    they are found as psql finds them: --username, PGUSER, ~/.pgpass.
     """
     if (sql is None) == (source is None):
         raise click.UsageError("say what to run: either --command or --file")
@@ -121,23 +122,15 @@ def _results(
     """
     import psycopg
 
-    superuser = session.config.postgres.superuser
-    user, secret = account
-    if user in (None, superuser.username) and secret is None:
-        user, secret = superuser.username, superuser.password
-    tls = session.config.postgres.tls
-    options: dict[str, Any] = {"sslrootcert": tls.ca, "sslmode": "verify-full"} if tls.ca else {}
     try:
         with psycopg.connect(
             host=str(row["host"]),
             port=int(row["port"]),
             dbname=database,
-            user=user,
-            password=secret or None,
             connect_timeout=CONNECT_SECONDS,
             application_name="pgherd query",
             autocommit=True,
-            **options,
+            **_credentials(session, *account),
         ) as connection:
             cursor = connection.execute(sql.encode())
             while True:
@@ -147,6 +140,22 @@ def _results(
                     return
     except psycopg.Error as error:
         raise PgherdError(f"{row['name']}: {str(error).strip()}") from error
+
+
+def _credentials(session: Session, user: str | None, secret: str | None) -> dict[str, Any]:
+    """Return how to log in: as the superuser unless told otherwise; elsewhere as libpq finds it."""
+    from pgherd.config import Config
+
+    known = session.known
+    if not isinstance(known, Config):
+        # PGUSER, ~/.pgpass, PGSSLROOTCERT and so on hold where they are not overridden.
+        given = {"user": user, "password": secret}
+        return {name: value for name, value in given.items() if value}
+    superuser, tls = known.postgres.superuser, known.postgres.tls
+    if user in (None, superuser.username) and secret is None:
+        user, secret = superuser.username, superuser.password
+    checks = {"sslrootcert": tls.ca, "sslmode": "verify-full"} if tls.ca else {}
+    return {"user": user, "password": secret or None, **checks}
 
 
 def _print(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,7 @@ from pgherd.commands.drawing import Cell, has_boxes
 from pgherd.commands.findings import Finding, Level
 from pgherd.commands.patient import Patient
 from pgherd.commands.session import session_command
-from pgherd.errors import PgherdError
+from pgherd.errors import ConfigError, PgherdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +42,12 @@ MARKS: Final = {
 
 
 def examine(session: Session) -> list[Finding]:
-    """Look at everything; a configuration that cannot be used ends it early."""
+    """Look at everything; a configuration that cannot be used ends it early.
+
+    :raises PgherdError: this is no host of a cluster.
+    """
+    with contextlib.suppress(ConfigError):
+        _ = session.config
     found = list(examine_host.configuration(session.path))
     if any(each.level is Level.PROBLEM for each in found):
         return found

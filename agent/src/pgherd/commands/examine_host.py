@@ -19,6 +19,7 @@ from pgherd.commands.findings import (
     problem,
     warning,
 )
+from pgherd.commands.rest import base_of
 from pgherd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def services(patient: Patient) -> Iterator[Finding]:
             yield problem("agent", f"{unit} is {state}", remedy)
     ours = patient.node.get("pgherd")
     if ours is None:
-        text = f"the agent does not answer on {patient.session.local}"
+        text = f"the agent does not answer on {base_of(patient.config.api_url)}"
         yield problem("agent", text, "systemctl status pgherd; ss -ltnp")
         return
     yield good("agent", f"rule {ours.get('rule')}: {ours.get('why')}")

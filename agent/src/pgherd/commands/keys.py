@@ -7,7 +7,13 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pgherd.errors import NobodyAnswersError, StoreUnavailableError
+from pgherd.errors import (
+    ConfigError,
+    NobodyAnswersError,
+    PgherdError,
+    StoreError,
+    StoreUnavailableError,
+)
 from pgherd.etcd import Etcd
 from pgherd.published import cluster_body
 from pgherd.store import Store
@@ -15,6 +21,7 @@ from pgherd.store import Store
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from pgherd.client_config import Client
     from pgherd.config import Config
 
 Result = TypeVar("Result")
@@ -24,13 +31,27 @@ ETCD_SECONDS = 3.0
 
 
 @contextlib.asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Store]:
-    """Give the cluster's keys, and close the connections afterwards."""
+async def opened(config: Config | Client) -> AsyncIterator[Store]:
+    """Give the cluster's keys, and close the connections afterwards.
+
+    :raises ConfigError: files for TLS cannot be used.
+    :raises PgherdError: a client's configuration names no etcd.
+    """
+    if not config.etcd_endpoints:
+        raise PgherdError("this needs etcd, and etcd3.hosts is missing in the configuration")
+    tls = config.etcd_tls
+    try:
+        context = tls.client_context()
+    except OSError as error:
+        named = ", ".join(path for path in (tls.ca, tls.certificate, tls.key) if path)
+        reason = error.strerror or error
+        raise ConfigError([f"etcd3: {named}: cannot be used: {reason}"]) from error
     etcd = Etcd(
         config.etcd_endpoints,
         timeout=ETCD_SECONDS,
         hedge_delay=config.timing.hedge_delay,
-        tls=config.etcd_tls.client_context(),
+        tls=context,
+        login=config.etcd_login,
     )
     try:
         yield Store(etcd, config.namespace, config.scope, config.name)
@@ -38,12 +59,16 @@ async def opened(config: Config) -> AsyncIterator[Store]:
         await etcd.close()
 
 
-def with_keys(config: Config, work: Callable[[Store], Awaitable[Result]]) -> Result:
+def with_keys(config: Config | Client, work: Callable[[Store], Awaitable[Result]]) -> Result:
     """Do *work* on the cluster's keys.
 
-    :raises NobodyAnswersError: etcd does not answer.
+    :raises NobodyAnswersError: etcd does not answer, or is not known.
     :raises StoreError: it refuses.
     """
+    if not config.etcd_endpoints:
+        raise NobodyAnswersError(
+            "no agent that ctl.agents names answers; etcd3.hosts names no etcd"
+        )
 
     async def run() -> Result:
         async with opened(config) as store:
@@ -52,13 +77,21 @@ def with_keys(config: Config, work: Callable[[Store], Awaitable[Result]]) -> Res
     try:
         return asyncio.run(run())
     except StoreUnavailableError as error:
+        if not config.name:
+            raise NobodyAnswersError(
+                f"etcd does not answer ({error}); can this machine reach it, and does it run?"
+            ) from error
         raise NobodyAnswersError(
             f"neither the agent on this host nor etcd answers ({error}); look at "
             "`systemctl status pgherd etcd`"
         ) from error
+    except StoreError as error:
+        raise StoreError(
+            f"etcd refuses: {error}; its user and password are etcd3.username and etcd3.password"
+        ) from error
 
 
-def read_cluster(config: Config) -> dict[str, Any]:
+def read_cluster(config: Config | Client) -> dict[str, Any]:
     """Return what `GET /cluster` would, from a fresh read of etcd.
 
     :raises NobodyAnswersError: it does not answer.

@@ -156,7 +156,7 @@ def _operations(session: Session) -> list[dict[str, Any]]:
     except NobodyAnswersError:
         pass
     try:
-        cluster = with_keys(session.config, lambda store: store.load())
+        cluster = with_keys(session.known, lambda store: store.load())
     except PgherdError:
         return []
     return [entry.published() for entry in cluster.ledger]

@@ -46,24 +46,35 @@ def guard_command(path: Path) -> None:
 @json_option
 @click.option("--partial", is_flag=True, help="Judge FILE alone: other files may complete it.")
 def check_config_command(path: Path, as_json: bool, partial: bool) -> None:
-    """Check this host's files: pgherd.yml, with the conf.d beside it.
+    """Check this host's files, pgherd.yml with the conf.d beside it, or a client's file.
 
     One line for each problem; 0 and silence when there is none.
     """
-    from pgherd.access_config import certificate_problems
-    from pgherd.config import load, read_yaml
+    from pgherd.config import read_yaml
     from pgherd.schema import check
 
     problems: tuple[str, ...] = ()
     try:
-        if partial:
-            problems = tuple(check(read_yaml(path), partial=True))
-        else:
-            config = load(path)
-            problems = tuple(certificate_problems(config.access, config.ctl))
+        problems = tuple(check(read_yaml(path), partial=True) if partial else _problems(path))
     except ConfigError as error:
         problems = error.problems
     if as_json:
         click.echo(json.dumps({"ok": not problems, "problems": problems}))
     if problems:
         raise ConfigError(problems)
+
+
+def _problems(path: Path) -> list[str]:
+    """Return what is wrong with the certificates that the file and its fragments name.
+
+    :raises ConfigError: there is more to it.
+    """
+    from pgherd.access_config import Access, certificate_problems
+    from pgherd.client_config import build_client, is_client
+    from pgherd.config import checked, read
+
+    raw = read(path)
+    if is_client(raw):
+        return certificate_problems(Access(), build_client(raw, path.parent.absolute()).ctl)
+    config = checked(raw)
+    return certificate_problems(config.access, config.ctl)

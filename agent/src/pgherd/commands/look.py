@@ -149,7 +149,7 @@ def _history(session: Session) -> list[list[Any]]:
         return rows
     from pgherd.commands.keys import with_keys
 
-    return [list(row) for row in with_keys(session.config, lambda store: store.load()).history]
+    return [list(row) for row in with_keys(session.known, lambda store: store.load()).history]
 
 
 @click.command("version")

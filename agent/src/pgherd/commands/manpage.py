@@ -9,6 +9,7 @@ import click
 
 from pgherd import __version__
 from pgherd.cli import SECTIONS, cli
+from pgherd.commands.session import CONFIG, OWN_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +24,14 @@ CODES: Final = (
     ("130", "interrupted"),
 )
 ENVIRONMENT: Final = (
-    ("PGHERD_CONFIG", "the agent's configuration file, instead of /etc/pgherd/pgherd.yml"),
+    ("PGHERD_CONFIG", "the configuration file, instead of the first of FILES that can be read"),
     ("NO_COLOR", "when it is not empty there are no colours"),
     ("FORCE_COLOR", "when it is not empty there are colours and boxes, wherever the output goes"),
     ("EDITOR", "what edit-config runs"),
+)
+FILES: Final = (
+    (CONFIG, "the configuration of this host, with conf.d/*.yml beside it"),
+    (f"~/.config/{OWN_CONFIG}", "that of a machine that is no host of a cluster"),
 )
 
 
@@ -47,9 +52,10 @@ def page() -> str:
         "[\\fB\\-c\\fR \\fIFILE\\fR] \\fICOMMAND\\fR [\\fIOPTIONS\\fR] [\\fICLUSTER\\fR] …",
         ".SH DESCRIPTION",
         escaped(
-            "It asks the agent of this host and, where that one does not answer, etcd. The name "
-            "of the cluster may be given, as with patronictl, and need not be. Every command has "
-            "--json. Colours and boxes are for terminals; what is piped is plain."
+            "It asks the agent of this host and, where that one does not answer, etcd. On a "
+            "machine that is no host of the cluster it asks etcd, or the agents that its file "
+            "names. The name of the cluster may be given, as with patronictl, and need not be. "
+            "Every command has --json. Colours and boxes are for terminals; what is piped is plain."
         ),
     ]
     for section, commands in SECTIONS.items():
@@ -58,8 +64,7 @@ def page() -> str:
             lines += _command(name)
     lines += _table("EXIT CODES", CODES)
     lines += _table("ENVIRONMENT", ENVIRONMENT)
-    lines += [".SH FILES", ".TP", "/etc/pgherd/pgherd.yml", "The agent's configuration, with"]
-    lines += ["conf.d/*.yml beside it."]
+    lines += _table("FILES", FILES)
     return "\n".join(lines) + "\n"
 
 

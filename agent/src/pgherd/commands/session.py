@@ -13,20 +13,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pgherd.commands.rest import Reply, Rest, UnreachableError, base_of
-from pgherd.errors import NobodyAnswersError, PgherdError
+from pgherd.commands.rest import READ_SECONDS, Reply, Rest, UnreachableError, base_of
+from pgherd.errors import ConfigError, NobodyAnswersError, PgherdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from pgherd.client_config import Client
     from pgherd.config import Config
 
 CONFIG: Final = "/etc/pgherd/pgherd.yml"
+# Of who looks after a cluster from a machine that is no host of it; below the user's configuration.
+OWN_CONFIG: Final = "pgherd/pgherdctl.yml"
 # Members that lead, as `GET /cluster` says it.
 LEADING: Final = ("leader", "standby_leader")
 LOGIN_REMEDY: Final = (
     "the name and the password are `ctl.authentication`, else `restapi.authentication`, of the "
     "configuration file"
+)
+ETCD_REMEDY: Final = (
+    "more than half of etcd's members must run and be reached: systemctl status etcd"
 )
 # How long a member other than ours may keep a table waiting, seconds.
 PEER_SECONDS: Final = 1.0
@@ -35,7 +41,7 @@ PEER_SECONDS: Final = 1.0
 class Session:
     """One run of a command.
 
-    :param path: the agent's configuration file.
+    :param path: the configuration file, of a host or of a client.
     :param as_json: answer in JSON.
     :param names: the cluster's name, perhaps, and members.
     :param force: ask nothing.
@@ -50,20 +56,56 @@ class Session:
         self.names = tuple(names)
 
     @cached_property
+    def known(self) -> Config | Client:
+        """What is known of the cluster: by its host, or by a client elsewhere.
+
+        :raises ConfigError: the file cannot be read or used.
+        :raises click.UsageError: it leaves the cluster's name to the command line.
+        """
+        from pgherd.client_config import build_client, is_client
+        from pgherd.config import checked, read
+
+        try:
+            raw = read(self.path)
+        except ConfigError as error:
+            remedy = _unread(self.path)
+            raise ConfigError([*error.problems, *remedy]) from error
+        if not is_client(raw):
+            return checked(raw)
+        client = build_client(raw, self.path.parent.absolute())
+        if not client.scope and not self.names:
+            raise click.UsageError(f"{self.path} names no cluster: say which one is meant")
+        return client if client.scope else client.of(self.names[0])
+
+    @cached_property
     def config(self) -> Config:
-        """The agent's configuration.
+        """The configuration of this host.
 
         :raises ConfigError: it cannot be read or used.
+        :raises PgherdError: this is no host of the cluster.
         """
-        from pgherd.config import load
+        from pgherd.config import Config
 
-        return load(self.path)
+        if not isinstance(self.known, Config):
+            raise PgherdError(
+                f"this looks at a host's own files, and {self.path} is a client's: "
+                "run it on a host of the cluster"
+            )
+        return self.known
+
+    @cached_property
+    def agents(self) -> tuple[str, ...]:
+        """The addresses of agents to ask what is: of this host's, or of those a client names."""
+        from pgherd.config import Config
+
+        known = self.known
+        return (base_of(known.api_url),) if isinstance(known, Config) else known.agents
 
     @cached_property
     def members(self) -> tuple[str, ...]:
         """The members that were named, without the cluster's name before them."""
         names = self.names
-        return names[1:] if names and names[0] == self.config.scope else names
+        return names[1:] if names and names[0] == self.known.scope else names
 
     def check_names(self) -> None:
         """Refuse names where only the cluster's may stand.
@@ -71,29 +113,38 @@ class Session:
         :raises click.UsageError: another name is there.
         """
         if self.members:
+            owner = self.path if self.known.name == "" else "this host"
             raise click.UsageError(
-                f"this host belongs to cluster {self.config.scope!r}; "
+                f"{owner} belongs to cluster {self.known.scope!r}; "
                 f"{self.members[0]!r} is another name"
             )
 
     @cached_property
     def rest(self) -> Rest:
-        return Rest(self.config.ctl.context(), self.config.ctl.headers)
-
-    @property
-    def local(self) -> str:
-        """The address of this host's agent."""
-        return base_of(self.config.api_url)
+        ctl = self.known.ctl
+        try:
+            return Rest(ctl.context(), ctl.headers)
+        except OSError as error:
+            named = [path for path in (ctl.ca, ctl.certificate, ctl.key) if path]
+            reason = error.strerror or error
+            raise ConfigError([f"ctl: {', '.join(named)}: cannot be used: {reason}"]) from error
 
     def read(self, path: str) -> Reply:
-        """Ask this host's agent for *path*.
+        """Ask the agents for *path*, the next one if one does not answer.
 
-        :raises NobodyAnswersError: it does not answer.
+        :raises NobodyAnswersError: none answers.
         """
-        return self.rest.get(self.local, path)
+        problems = []
+        within = READ_SECONDS if len(self.agents) == 1 else PEER_SECONDS
+        for base in self.agents:
+            try:
+                return self.rest.get(base, path, within=within)
+            except NobodyAnswersError as error:
+                problems.append(str(error))
+        raise NobodyAnswersError("; ".join(problems) or "there is no agent to ask")
 
     def cluster(self) -> dict[str, Any]:
-        """Return the body of `GET /cluster`: from this host's agent, else made from etcd.
+        """Return the body of `GET /cluster`: from an agent that may be asked, else made from etcd.
 
         :raises NobodyAnswersError: neither answers.
         """
@@ -106,16 +157,26 @@ class Session:
         from pgherd.commands.keys import read_cluster
 
         try:
-            return read_cluster(self.config)
+            return read_cluster(self.known)
         except NobodyAnswersError as error:
-            node = self.node({"api_url": self.config.api_url})
-            if not node:
+            told = self._told_of_itself()
+            if told is None:
                 raise
-            ours = node.get("pgherd") or {}
-            raise NobodyAnswersError(
-                f"etcd does not answer; the agent of this host does: {node.get('role')}, "
-                f"{node.get('state')}, rule {ours.get('rule')}: {ours.get('why')}"
-            ) from error
+            raise NobodyAnswersError(told) from error
+
+    def _told_of_itself(self) -> str | None:
+        """Return what an agent still says while etcd is silent, None when none answers either."""
+        for base in self.agents:
+            node = self.node({"api_url": base})
+            if node:
+                ours = node.get("pgherd") or {}
+                name = (node.get("patroni") or {}).get("name")
+                return (
+                    f"etcd does not answer; the agent of {name or 'this host'} does: "
+                    f"{node.get('role')}, {node.get('state')}, rule {ours.get('rule')}: "
+                    f"{ours.get('why')}; {ETCD_REMEDY}"
+                )
+        return None
 
     def node(self, member: Mapping[str, Any], within: float = PEER_SECONDS) -> dict[str, Any]:
         """Return the body of `GET /patroni` of a member, empty when it does not answer in time."""
@@ -189,10 +250,28 @@ def pick(cluster: Mapping[str, Any], names: Iterable[str]) -> list[dict[str, Any
     return [known[name] for name in wanted]
 
 
+def own_path() -> Path:
+    """Return where a user's own configuration of a client is, whether it is there or not."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", OWN_CONFIG)
+
+
 def _default_path() -> Path:
     context = click.get_current_context(silent=True)
     given = context.find_root().params.get("path") if context else None
-    return Path(given or os.environ.get("PGHERD_CONFIG") or CONFIG)
+    given = given or os.environ.get("PGHERD_CONFIG")
+    if given:
+        return Path(given)
+    host = Path(CONFIG)
+    return host if os.access(host, os.R_OK) or not own_path().exists() else own_path()
+
+
+def _unread(path: Path) -> list[str]:
+    """Return what to do about a file that cannot be read, nothing when there is more to it."""
+    if not path.exists() and str(path) == CONFIG:
+        return [f"is this a host of a cluster? elsewhere {own_path()} says where the cluster is"]
+    if path.exists() and not os.access(path, os.R_OK):
+        return ["run this as root, or as a member of the group postgres"]
+    return []
 
 
 def _config_option(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -202,7 +281,7 @@ def _config_option(*names: str) -> Callable[[Callable[..., None]], Callable[...,
         default=_default_path,
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
-        help=f"The agent's configuration file [{CONFIG}].",
+        help=f"Configuration file [{CONFIG}, else ~/.config/{OWN_CONFIG}].",
     )
 
 
@@ -249,8 +328,9 @@ def session_command(
 def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the members' names that begin with *incomplete*, for the shell's completion."""
     try:
-        session = Session(context.params.get("path") or _default_path(), as_json=True)
+        path, given = context.params.get("path"), context.params.get("names")
+        session = Session(path or _default_path(), as_json=True, names=given or ())
         names = [str(row.get("name")) for row in session.cluster().get("members", ())]
-    except PgherdError:
+    except (PgherdError, click.UsageError):
         return []
     return [name for name in names if name.startswith(incomplete)]

@@ -154,7 +154,7 @@ def await_cluster(
     problems: list[str] = ["etcd does not answer"]
 
     async def run() -> Cluster:
-        async with opened(session.config) as store, asyncio.timeout(within):
+        async with opened(session.known) as store, asyncio.timeout(within):
             while True:
                 try:
                     cluster = await store.load()
@@ -188,7 +188,7 @@ def await_wanted(session: Session, wanted: Wanted, within: float) -> Cluster:
 
     def judge(cluster: Cluster) -> list[str]:
         operations = [entry.published() for entry in cluster.ledger]
-        problems = missing(wanted, cluster_body(cluster, session.config.scope), operations)
+        problems = missing(wanted, cluster_body(cluster, session.known.scope), operations)
         return problems or _promotion_missing(wanted, cluster)
 
     return await_cluster(session, judge, within)
@@ -251,7 +251,9 @@ def wait_command(session: Session, *, within: float, **given: Any) -> None:
     """
     members = session.members
     if not members and (given["role"] or given["state"]):
-        members = (session.config.name,)
+        if not session.known.name:
+            raise click.UsageError("say whose: pgherd wait MEMBER --role ROLE")
+        members = (session.known.name,)
     wanted = Wanted(members, **given)
     if wanted == Wanted(members):
         wanted = Wanted(members, healthy=True)
@@ -260,6 +262,6 @@ def wait_command(session: Session, *, within: float, **given: Any) -> None:
     if session.as_json:
         from pgherd.published import cluster_body
 
-        session.answer(entry.published() if entry else cluster_body(cluster, session.config.scope))
+        session.answer(entry.published() if entry else cluster_body(cluster, session.known.scope))
     if entry is not None and entry.state != "done":
         raise PgherdError(f"{entry.kind} {entry.id} {entry.state}: {entry.result}")

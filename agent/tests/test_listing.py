@@ -176,6 +176,12 @@ class TestTheLagThatTheLeaderSees:
         assert rows["pg1"]["pgherd"] == {"lag": 7, "lag_seconds": 0.5}
         assert "pgherd" not in rows["pg3"]
 
+    def test_what_else_we_tell_of_a_member_stays(self) -> None:
+        node = {"pgherd": {"standbys": {"pg1": {"lag": 7, "lag_seconds": 0.5}}}}
+        known = body(members=[member(ME, pgherd={"upstream": "pg2:5432"}, **REPLICA)])
+        [row] = [each for each in with_lag(known, node)["members"] if each["name"] == ME]
+        assert row["pgherd"] == {"upstream": "pg2", "lag": 7, "lag_seconds": 0.5}
+
     def test_a_leader_that_does_not_answer_leaves_what_etcd_knows(self) -> None:
         told = with_lag(body(), {})
         assert told["members"] == body()["members"]
@@ -225,6 +231,39 @@ class TestTheTree:
         shown = drawn(self.members(pg3="pg4", pg4="pg3"), tree=True)
         assert "? pg3" in shown
         assert "? pg4" in shown
+
+    def streaming(self, **upstreams: str) -> dict[str, Any]:
+        """Return three members, of whom each says that it streams from an address."""
+        known = [
+            member(name, replication_state="streaming", pgherd={"upstream": address})
+            for name, address in upstreams.items()
+        ]
+        return body(members=known)
+
+    def test_it_shows_who_is_streamed_from_not_who_should_be(self) -> None:
+        told = self.streaming(pg1="pg2:5432", pg3="pg1:5432")
+        assert self.names(told) == ["pg2", "└─ pg1", "   └─ pg3"]
+        text = drawn(told, tree=True)
+        assert line(text, "└─ pg1")[-1] == "pg2"
+        assert line(text, "└─ pg3")[-1] == "pg1 (wanted: pg2)"
+
+    def test_a_relay_that_is_not_used_is_marked(self) -> None:
+        told = self.streaming(pg1="pg2:5432", pg3="pg2:5432")
+        told["members"][2]["tags"] = {"replicatefrom": "pg1"}
+        assert line(drawn(told, tree=True), "└─ pg3")[-2] == "pg2 (wanted: pg1)"
+
+    def test_whoever_streams_from_nobody_is_marked(self) -> None:
+        stays = member("pg3", replication_state="in archive recovery")
+        assert line(drawn(body(members=[stays]), tree=True), "└─ pg3")[-1] == "nobody (wanted: pg2)"
+
+    def test_a_standby_leader_streams_from_another_cluster(self) -> None:
+        leads = {"name": "pg2", "role": "standby_leader", "state": "streaming", "host": "pg2"}
+        told = {"members": [{**leads, "pgherd": {"upstream": "far:5432"}}], "scope": "demo"}
+        assert line(drawn(told, tree=True), "pg2")[-1] == "far:5432"
+
+    def test_agents_that_do_not_tell_are_no_reason_to_worry(self) -> None:
+        told = body(members=[member("pg3", replication_state="streaming")])
+        assert line(drawn(told, tree=True), "└─ pg3")[-1] == ""
 
     def test_without_a_leader_all_are_shown(self) -> None:
         shown = drawn(cluster_body(cluster(None), "demo"), tree=True)

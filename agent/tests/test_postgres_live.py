@@ -138,6 +138,8 @@ class TestTwoInstances:
             await second.copy(first)
             seen = await second.streams()
             assert seen.upstream == f"127.0.0.1:{first.config.postgres.port}"
+            assert seen.sender == seen.upstream
+            assert (await first.postgres.observe()).sender is None
             await second.catches_up(await first.write("one"))
             assert slot_name("pg2") in (await first.postgres.observe()).slots
             [replica] = (await first.postgres.observe()).replication

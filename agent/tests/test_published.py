@@ -151,6 +151,12 @@ class TestTheMemberKey:
         published = member_key(CONFIG, view(cluster=asked, reach=frozenset()))
         assert published["pgherd"] == {"reach": [], "asked": 8, **STARTED}
 
+    def test_whom_it_streams_from_is_told_while_it_does(self) -> None:
+        streams = member_key(CONFIG, view(standby(sender="pg2:5432")))
+        assert streams["pgherd"] == {"upstream": "pg2:5432", **STARTED}
+        waits = view(standby(sender="pg2:5432", receiver_status="waiting"))
+        assert "upstream" not in member_key(CONFIG, waits)["pgherd"]
+
     def test_what_is_published_reads_as_what_was_meant(self) -> None:
         instance = standby(timeline=3, received=0x5000, replayed=0x4000)
         read = member("pg1", **member_key(CONFIG, view(instance)))
@@ -276,6 +282,22 @@ def rows(**members: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 class TestCluster:
     """1.5: GET /cluster."""
+
+    def test_whom_a_member_streams_from_is_told_by_name(self) -> None:
+        told = rows(pg1={"pgherd": {"upstream": "pg3:5432"}}, pg3={"pgherd": {"upstream": "far:1"}})
+        assert told["pg1"]["pgherd"] == {"upstream": "pg3"}
+        assert told["pg3"]["pgherd"] == {"upstream": "far:1"}
+        assert "pgherd" not in told["pg2"]
+
+    def test_failover_slots_that_a_standby_lacks_are_told(self) -> None:
+        told = rows(
+            pg1={"pgherd": {"failover_slots": ["a"]}},
+            pg2={"role": "primary", "pgherd": {"failover_slots": ["b", "a"]}},
+            pg3={"pgherd": {"failover_slots": ["a", "b"]}},
+        )
+        assert told["pg1"]["pgherd"] == {"failover_slots_missing": ["b"]}
+        assert "pgherd" not in told["pg2"]
+        assert "pgherd" not in told["pg3"]
 
     def test_members_are_sorted_by_name(self) -> None:
         told = cluster_body(cluster(members=[member("a9"), member("z")]), "demo")

@@ -337,6 +337,7 @@ class Instance:
     Positions are bytes of WAL: *location* is what a primary has flushed, *received* what a standby
     has flushed, *replayed* what it has applied. Values that are not known are None.
 
+    :param upstream: whom it is told to stream from, `host:port`; *sender* is from whom it does.
     :param sync_names: `synchronous_standby_names` in force.
     :param checkpointer_idle: the checkpointer is between two pieces of work, so it has read the
         configuration; until then a primary that had no such names acknowledges without waiting.
@@ -361,6 +362,7 @@ class Instance:
     receiver_status: str | None = None
     upstream: str | None = None
     upstream_slot: str = ""
+    sender: str | None = None
     started_at: str | None = None
     server_version: int | None = None
     replication: tuple[Mapping[str, Any], ...] = ()

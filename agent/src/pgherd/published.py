@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd import PATRONI_VERSION, __version__
 from pgherd.model import Cluster, Instance, Member, Process, format_lsn, position_of
-from pgherd.slot_figures import slot_rows
+from pgherd.slot_figures import lacking_slots, slot_rows
 from pgherd.slots import failover_slots
 from pgherd.timestamps import iso
 
@@ -119,6 +119,8 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra["config_problems"] = list(view.config_problems)
     if view.terms:
         extra["terms"] = list(view.terms)
+    if instance.is_streaming and instance.sender:
+        extra["upstream"] = instance.sender
     if failover_slots(instance):
         extra["failover_slots"] = failover_slots(instance)
     if extra:
@@ -274,7 +276,24 @@ def _member_row(cluster: Cluster, member: Member) -> dict[str, Any]:
         known = position is not None and "timeline" in row
         row["lsn"] = format_lsn(position) if known and position is not None else "unknown"
         row["lag"] = max(0, cluster.optime - (position or 0)) if known else "unknown"
-    return row
+    ours = _told_by_us(cluster, member)
+    return {**row, "pgherd": ours} if ours else row
+
+
+def _told_by_us(cluster: Cluster, member: Member) -> dict[str, Any]:
+    """Return what Patroni does not tell: whom *member* streams from, and slots it lacks.
+
+    `upstream` is a member's name, or an address that is no member's.
+    """
+    told: dict[str, Any] = {}
+    sender = member.ours.get("upstream")
+    if isinstance(sender, str):
+        names = [each.name for each in cluster.members.values() if each.address == sender]
+        told["upstream"] = names[0] if names else sender
+    missing = lacking_slots(cluster, member)
+    if missing:
+        told["failover_slots_missing"] = missing
+    return told
 
 
 def _lag(kind: str, lsn: Any, optime: int) -> Mapping[str, Any]:

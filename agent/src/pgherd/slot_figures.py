@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pgherd.slots import failover_slots
 
 if TYPE_CHECKING:
-    from pgherd.model import Instance
+    from pgherd.model import Cluster, Instance, Member
     from pgherd.view import View
 
 
@@ -40,7 +40,20 @@ def missing_failover_slots(view: View) -> list[str]:
     Were this standby promoted now, they would have to begin anew.
     """
     leader = view.other_leader
-    theirs = leader.ours.get("failover_slots") if leader is not None else None
-    if not isinstance(theirs, list) or not view.instance.is_standby:
+    if leader is None or not view.instance.is_standby:
         return []
-    return sorted({str(name) for name in theirs} - set(failover_slots(view.instance)))
+    return sorted(_told(leader) - set(failover_slots(view.instance)))
+
+
+def lacking_slots(cluster: Cluster, member: Member) -> list[str]:
+    """Return the same for another *member*, by what it has published; nothing for the leader."""
+    leader = cluster.leader_member
+    if leader is None or leader.name == member.name:
+        return []
+    return sorted(_told(leader) - _told(member))
+
+
+def _told(member: Member) -> set[str]:
+    """Return the failover slots that *member* says it has."""
+    names = member.ours.get("failover_slots")
+    return {str(name) for name in names} if isinstance(names, list) else set()

@@ -39,7 +39,7 @@ def with_lag(body: dict[str, Any], leader_node: Mapping[str, Any]) -> dict[str, 
     members = []
     for row in body.get("members", ()):
         known = fresh.get(row.get("name")) if row.get("role") not in LEADING else None
-        members.append({**row, "pgherd": known} if known else row)
+        members.append({**row, "pgherd": {**(row.get("pgherd") or {}), **known}} if known else row)
     if leader_of(body) is None:
         return {**body, "members": members}
     ours = {**(body.get("pgherd") or {}), "leader_answers": bool(leader_node)}
@@ -55,7 +55,7 @@ def render(
     """Draw the cluster.
 
     :param nodes: `GET /patroni` bodies by member name for the verbose columns.
-    :param tree: show who streams from whom.
+    :param tree: show who streams from whom, and who shall where that is not the same.
     """
     members = list(body.get("members", ()))
     tags = any(row.get("tags") for row in members)
@@ -65,6 +65,7 @@ def render(
         Column("TL", right=True), Column("Lag", right=True),
     ]  # fmt: skip
     columns += [Column("Delay", right=True)] if delays else []
+    columns += [Column("Upstream")] if tree else []
     columns += [Column("Tags")] if tags else []
     columns += [Column("Rule")] if nodes is not None else []
     leader = leader_of(body)
@@ -72,6 +73,7 @@ def render(
     for indent, row in _tree(members) if tree else ((("", row)) for row in members):
         cells = _cells(row, indent, leader)
         cells += [_delay(row)] if delays else []
+        cells += [_upstream(row, members)] if tree else []
         cells += [Cell(_tags(row), dim=True)] if tags else []
         if nodes is not None:
             ours = nodes.get(str(row.get("name")), {}).get("pgherd") or {}
@@ -119,6 +121,31 @@ def _delay(row: Mapping[str, Any]) -> Cell:
     return Cell(duration(seconds), "yellow" if seconds > LAG_SECONDS else None)
 
 
+def _upstream(row: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Cell:
+    """Say from whom a standby streams; where it shall do so from another, that as well."""
+    actual, wanted = _actual(row), _wanted(row, members)
+    if actual is None and (wanted is None or row.get("state") == "streaming"):
+        # Patroni's agents do not tell.
+        return Cell("")
+    if wanted in (None, actual):
+        return Cell(str(actual))
+    return Cell(f"{actual or 'nobody'} (wanted: {wanted})", "yellow")
+
+
+def _actual(row: Mapping[str, Any]) -> Any:
+    return (row.get("pgherd") or {}).get("upstream")
+
+
+def _wanted(row: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the member that *row* shall stream from: whom its tag names, else the leader."""
+    if row.get("role") in LEADING:
+        return None
+    names = {each.get("name") for each in members} - {row.get("name")}
+    source = (row.get("tags") or {}).get("replicatefrom")
+    leader = leader_of({"members": members})
+    return source if source in names else leader.get("name") if leader else None
+
+
 def _tags(row: Mapping[str, Any]) -> str:
     tags = row.get("tags") or {}
     return ", ".join(
@@ -129,17 +156,17 @@ def _tags(row: Mapping[str, Any]) -> str:
 def _tree(members: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each member after the one it streams from, with the lines that lead to it.
 
-    Whoever names as its source a member that is not there streams from the leader.
+    Of whom nobody tells where it streams from stands below whom it shall stream from.
     """
     leader = leader_of({"members": members})
     root = leader.get("name") if leader else None
     names = {row.get("name") for row in members}
     below: dict[Any, list[dict[str, Any]]] = {}
     for row in members:
-        source = (row.get("tags") or {}).get("replicatefrom")
+        actual = _actual(row)
         if row.get("name") != root:
-            known = source in names and source != row.get("name")
-            below.setdefault(source if known else root, []).append(row)
+            known = actual in names and actual != row.get("name")
+            below.setdefault(actual if known else _wanted(row, members), []).append(row)
     shown: set[Any] = set()
 
     def branch(parent: Any, lines: str) -> Iterator[tuple[str, dict[str, Any]]]:

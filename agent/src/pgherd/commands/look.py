@@ -111,7 +111,13 @@ def list_command(session: Session, *, watch: bool, every: float, verbose: bool) 
 @session_command()
 @_watchable
 def topology_command(session: Session, *, watch: bool, every: float, verbose: bool) -> None:
-    """Show who streams from whom."""
+    """Show who streams from whom.
+
+    Each standby stands below the member it streams from at this moment. Where that is not the one
+    it shall stream from (whom the tag replicatefrom names, else the leader), Upstream tells both.
+
+    With --json it is pgherd.upstream of each member.
+    """
     _show(session, lambda: _table(session, verbose=verbose, tree=True), watch=watch, every=every)
 
 

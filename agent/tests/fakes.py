@@ -172,6 +172,7 @@ class ScriptedPostgres(Postgres):
         self.history: tuple[Branch, ...] = ()
         self.fails: dict[str, Exception] = {}
         self.settings: list[dict[str, Any]] = []
+        self.is_informed = True
         self.slots = ScriptedSlots(self)
         self.pacing = Pacing(self.files, self.slots)
 
@@ -185,6 +186,10 @@ class ScriptedPostgres(Postgres):
 
     def postmaster(self) -> Postmaster | None:
         return None
+
+    @property
+    def knows_pending_restart(self) -> bool:
+        return self.is_informed
 
     async def configure(
         self, config: Config, dynamic: Mapping[str, Any], *, may_wait: bool = False

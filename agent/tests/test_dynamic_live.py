@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.tests.live_agents import BASE, WITHIN, Agents, ended
 from agent.tests.postgres_processes import Node, nodes
@@ -14,7 +14,15 @@ from pgherd.config import build
 from pgherd.config_requests import ORDER_HEADER, RESTART_HEADER, patch_config
 from pgherd.etcd import Delete
 from pgherd.method_schema import CALLBACKS
+from pgherd.restarts import post_restart
+from pgherd.rolling import KIND
+from pgherd.rolls import post_rolling_restart
 from pgherd.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from pgherd.view import View
 
 
 def extended(node: Node, section: str, **keys: Any) -> None:
@@ -61,6 +69,38 @@ async def test_a_change_is_checked_applied_and_told() -> None:
         assert agents.etcd.leases[agent.keeper.lease.id] == 9
         assert agents.etcd.keys[f"{BASE}leader"].lease == agent.keeper.lease.id
         assert not agent.loop.decisions > 4, "it led all the time"
+
+
+async def test_what_waits_for_a_restart_is_known_before_anybody_is_judged_by_it() -> None:
+    """Asked for right after the change, before anybody had the time to take it in."""
+    agents = Agents(ttl=30)
+    async with nodes(2) as [one, two], ended(agents):
+        agent = await agents.start(one)
+        await agent.leads()
+        other = await agents.start(two)
+        await other.follows(one)
+
+        def changed(connections: int) -> Awaitable[Any]:
+            body = {"postgresql": {"parameters": {"max_connections": connections}}}
+            return patch_config(agent.loop, body)
+
+        await changed(150)
+        answer = await post_restart(agent.loop, {"restart_pending": True})
+        assert (answer.status, answer.body) == (200, "restarted successfully")
+        assert await shown(one, "max_connections") == "150"
+        await changed(160)
+        answer = await post_rolling_restart(agent.loop, {"pending": True})
+        assert answer.status == 202
+
+        def is_over(view: View) -> bool:
+            ledger = view.cluster.ledger if view.cluster is not None else ()
+            return any(each.kind == KIND and each.is_finished for each in ledger)
+
+        await other.comes_to(is_over, "knows that the rolling restart is over")
+        assert other.loop.view.cluster is not None
+        [entry] = [each for each in other.loop.view.cluster.ledger if each.kind == KIND]
+        assert (entry.state, entry.result) == ("done", "restarted pg2, pg1")
+        assert [await shown(node, "max_connections") for node in (one, two)] == ["160"] * 2
 
 
 async def test_what_somebody_stored_unchecked_keeps_no_server_from_starting() -> None:

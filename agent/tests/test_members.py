@@ -15,6 +15,7 @@ from pgherd.commands.members import turns
 from pgherd.commands.session import Session
 from pgherd.etcd import Put
 from pgherd.ledger import Entry
+from pgherd.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +94,43 @@ class TestRestart:
         assert code == 0
         assert output.startswith("nothing is pending on pg1\npg2: restarted successfully (")
         assert host.agent.changes == [("POST", "/restart", {"restart_pending": True})]
+
+    @pytest.mark.parametrize("words", [(), ("--rolling",)])
+    async def test_who_has_to_take_in_a_change_first_is_given_the_time(
+        self,
+        pgherd: Command,
+        agent: Agent,
+        tmp_path: Path,
+        real_etcd: Etcd,
+        words: tuple[str, ...],
+    ) -> None:
+        hosts = [endpoint.removeprefix("http://") for endpoint in real_etcd.endpoints]
+        host = Host(pgherd, agent, tmp_path, hosts)
+        rows = host.member("pg1", "leader"), host.member("pg2", pending_restart=True)
+        body = {"members": [rows[0], host.member("pg2")], "scope": "demo"}
+        agent.say("GET", "/cluster", 200, {**body, "pgherd": {"uninformed": ["pg2"]}})
+        agent.say("GET", "/cluster", 200, {**body, "members": rows})
+        agent.say("POST", "/restart", 200, RESTARTED)
+        agent.say("POST", "/rolling_restart", 202, "began")
+
+        async def publish(revision: int) -> None:
+            data = {"state": "running", "pgherd": {"config_revision": revision}}
+            await real_etcd.txn([], [Put("/service/demo/members/pg2", json.dumps(data))])
+
+        await publish(0)
+        await real_etcd.txn([], [Put("/service/demo/config", "{}")])
+        asking = asyncio.create_task(
+            asyncio.to_thread(host, "restart", "--pending", "--force", *words)
+        )
+
+        async def has_asked() -> bool:
+            return bool(agent.asked)
+
+        await until(has_asked, every=0.01, within=10)
+        await publish(1 << 40)
+        assert (await asking)[0] == 0
+        path, asked = ("/rolling_restart", "pending") if words else ("/restart", "restart_pending")
+        assert agent.changes == [("POST", path, {asked: True})]
 
     def test_when_nobody_waits_there_is_nothing_to_do(self, host: Host) -> None:
         assert host.json("restart", "--pending", "--force") == {"ok": True, "results": []}

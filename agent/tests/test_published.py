@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pgherd.view import View
 
 CONFIG = config()
-STARTED = {"started": "2026-01-01 00:00:00.5+00"}
+STARTED = {"started": "2026-01-01 00:00:00.5+00", "config_revision": 0}
 PENDING = {"max_connections": {"old_value": "100", "new_value": "200"}}
 
 

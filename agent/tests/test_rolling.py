@@ -21,7 +21,16 @@ from agent.tests.builders import (
 )
 from pgherd.decide import decide
 from pgherd.ledger import Entry, parse_ledger
-from pgherd.rolling import KIND, MISSED_SECONDS, Roll, find_roll, is_my_turn, next_step
+from pgherd.published import cluster_body
+from pgherd.rolling import (
+    INFORM_SECONDS,
+    KIND,
+    MISSED_SECONDS,
+    Roll,
+    find_roll,
+    is_my_turn,
+    next_step,
+)
 from pgherd.rolls import delete_rolling_restart, post_rolling_restart
 from pgherd.settings import Settings
 
@@ -107,6 +116,78 @@ class TestThePlan:
         step = next_step(replace(seen, cluster=alone))
         assert step is not None
         assert (step.roll.plan, step.roll.in_place) == ((ME,), True)
+
+
+class TestAChangeJustBefore:
+    """The key of the configuration has revision 9; pg3 tells of the one before."""
+
+    ROLL = Roll(pending=True)
+
+    def seen(self, roll: Roll, *told: Member, **changes: Any) -> View:
+        known = leading(roll, *told, **changes)
+        assert known.cluster is not None
+        return replace(known, cluster=replace(known.cluster, config_revision=9))
+
+    def told(self, name: str, revision: int, **data: Any) -> Member:
+        known = each(name, **data)
+        ours = {**known.ours, "config_revision": revision}
+        return replace(known, data={**known.data, "pgherd": ours})
+
+    def test_nobody_is_judged_before_it_has_taken_it_in(self) -> None:
+        late = self.told("pg3", 8)
+        step = next_step(self.seen(self.ROLL, self.told("pg2", 9, reasons=OTHER), late))
+        assert step is not None
+        assert step.roll == replace(self.ROLL, since=AT)
+        assert (step.state, step.result) == ("running", "")
+        asked = step.roll
+        pg2 = self.told("pg2", 9, reasons=OTHER)
+        assert next_step(self.seen(asked, pg2, late, wall=AT + 1)) is None
+        informed = self.told("pg3", 9, reasons=OTHER)
+        step = next_step(self.seen(asked, pg2, informed, wall=AT + 2))
+        assert step is not None
+        assert (step.roll.plan, step.roll.since) == (("pg2", "pg3"), AT + 2)
+
+    def test_one_that_never_takes_it_in_ends_it(self) -> None:
+        asked = replace(self.ROLL, since=AT)
+        late = self.told("pg3", 8)
+        step = next_step(self.seen(asked, late, wall=AT + INFORM_SECONDS + 1))
+        assert step is not None
+        assert step.state == "failed"
+        assert "pg3 did not take in the configuration within 30 s" in step.result
+
+    def test_who_does_not_run_or_does_not_tell_is_not_waited_for(self) -> None:
+        stopped = self.told("pg3", 8, state="stopped")
+        step = next_step(self.seen(self.ROLL, each("pg2", reasons=OTHER), stopped))
+        assert step is not None
+        assert step.roll.plan == ("pg2",)
+
+    def test_a_restart_of_everybody_only_rests_on_the_leaders_word(self) -> None:
+        step = next_step(self.seen(Roll(), self.told("pg3", 8)))
+        assert step is not None
+        assert step.roll.plan == ("pg2", "pg3", "pg1")
+        step = next_step(self.seen(Roll(), self.told("pg1", 8)))
+        assert step is not None
+        assert step.roll == Roll(since=AT)
+
+    async def test_a_member_tells_when_it_knows_what_waits_for_a_restart(
+        self, stage: Stage
+    ) -> None:
+        await led_and_informed(stage)
+        assert stage.loop._is_steady()
+        stage.rig.postgres.is_informed = False
+        await stage.put(config={"ttl": 30, "postgresql": {"parameters": {"work_mem": "9MB"}}})
+        await stage.round()
+        await stage.round()
+        assert not stage.loop._is_steady(), "it looks again soon"
+        cluster = await stage.rig.store.load()
+        assert cluster.uninformed == (ME,)
+        assert cluster_body(cluster, "demo")["pgherd"] == {"uninformed": [ME]}
+        stage.rig.postgres.is_informed = True
+        await stage.round()
+        assert (await stage.rig.store.load()).uninformed == ()
+        stage.loop.reconfigure(stage.loop.config)
+        await stage.round()
+        assert (await stage.rig.store.load()).uninformed == (ME,), "its files were read anew"
 
 
 class TestATurn:
@@ -221,10 +302,16 @@ def entry_of(stage: Stage) -> Entry:
     return entry
 
 
+async def led_and_informed(stage: Stage) -> None:
+    """Have us lead, the configuration taken in and that published."""
+    await stage.led_by_us()
+    await stage.round()
+    await stage.round()
+
+
 class TestRequests:
     async def test_a_single_member_is_restarted_and_its_outcome_written(self, stage: Stage) -> None:
-        await stage.led_by_us()
-        await stage.round()
+        await led_and_informed(stage)
         answer = await post_rolling_restart(stage.loop, {"pending": False})
         assert answer.status == 202
         assert answer.headers["X-Pgherd-Operation"] == entry_of(stage).id == answer.body["id"]
@@ -243,7 +330,7 @@ class TestRequests:
         assert await stage.round() == "lead"
 
     async def test_the_lead_is_handed_over_by_a_switchover_of_its_own(self, stage: Stage) -> None:
-        await stage.led_by_us()
+        await led_and_informed(stage)
         await stage.put(members__pg2=dict(each("pg2").data))
         stage.streamed_by("pg2")
         await stage.round()

@@ -232,6 +232,13 @@ class TestStarts:
         assert tracked.see(stopped()).start_failures == 1
         assert tracked.see(stopped()).start_failures == 1
 
+    def test_one_that_ends_slowly_has_not_failed_to_start(self, tracked: Tracked) -> None:
+        tracked.see(primary())
+        tracked.see(starting())
+        assert tracked.see(stopped()).start_failures == 0
+        tracked.see(starting())
+        assert tracked.see(stopped()).start_failures == 1
+
     def test_one_that_takes_long_has_not_failed(self, tracked: Tracked) -> None:
         for _ in range(3):
             assert tracked.see(starting()).start_failures == 0

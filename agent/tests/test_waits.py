@@ -79,6 +79,9 @@ class TestMissing:
         waiting = body(members=[member("pg1", pending_restart=True, **STANDBY)])
         assert missing(Wanted(settled=True), waiting) == ["pg1 must be restarted"]
         assert missing(Wanted(("pg3",), settled=True), waiting) == []
+        late = {**body(), "pgherd": {"uninformed": ["pg1"]}}
+        assert missing(Wanted(settled=True), late) == ["pg1 must take in the configuration"]
+        assert missing(Wanted(("pg3",), settled=True), late) == []
 
     def test_maintenance_mode(self) -> None:
         assert missing(Wanted(paused=False), body(config={"pause": True})) == [

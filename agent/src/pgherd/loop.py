@@ -111,6 +111,7 @@ class Loop:
         self.switchover = Switchover(self)
         self.progress = Progress()
         self._applied: object = None
+        self._config_revision = 0
         self._rounded = asyncio.Condition()
         self._store_answered = True
         self._guarding = False
@@ -251,6 +252,7 @@ class Loop:
             restart=self.wanted.restart,
             scheduled_restart=self.wanted.scheduled,
             reinitialize=self.wanted.reinitialize,
+            config_revision=self._config_revision,
             config_problems=self.dynamic.problems,
             phase=self.operations.phase,
             restores=bool(leaderless_methods(self.config)),
@@ -317,6 +319,8 @@ class Loop:
         recovery = self._recovery_parameters(cluster)
         wanted = (raw, may_wait, instance.is_running, recovery)
         if self._applied == wanted:
+            if self.effects.postgres.knows_pending_restart:
+                self._config_revision = cluster.config_revision
             return
         config = self.dynamic.look(raw)
         if config != self.config:
@@ -414,6 +418,8 @@ class Loop:
         """Whether nothing is expected to happen soon."""
         if self.decision is None or self.decision.rule.name not in STEADY:
             return False
+        if self.view.instance.is_running and not self.effects.postgres.knows_pending_restart:
+            return False
         roll = find_roll(self.view)
         if roll is not None and roll.state == "running":
             return False
@@ -450,4 +456,5 @@ class Loop:
         for tell in self.on_config:
             tell(config)
         self._applied = None
+        self._config_revision = 0
         self.wake.set()

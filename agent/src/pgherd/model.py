@@ -95,6 +95,11 @@ class Member:
         return extra if isinstance(extra, Mapping) else {}
 
     @property
+    def config_revision(self) -> int | None:
+        """The revision of the dynamic configuration it has taken in; None if it does not tell."""
+        return whole(self.ours.get("config_revision"))
+
+    @property
     def terms(self) -> tuple[int, ...]:
         """The terms whose leader's WAL it had last (see `pgherd.descent`)."""
         terms = self.ours.get("terms")
@@ -282,6 +287,22 @@ class Cluster:
     @property
     def settings(self) -> Settings:
         return Settings.parse(self.config or {}, self.local)
+
+    @property
+    def uninformed(self) -> tuple[str, ...]:
+        """Running members that have not taken in the configuration as it is now, by their own word.
+
+        What they say of settings that wait for a restart may be about the one before. Members that
+        tell nothing of it, such as Patroni's, are not among them.
+        """
+        known = {name: member.config_revision for name, member in sorted(self.members.items())}
+        return tuple(
+            name
+            for name, revision in known.items()
+            if self.members[name].is_running
+            and revision is not None
+            and revision < self.config_revision
+        )
 
     @property
     def remote(self) -> Remote | None:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from pgherd.model import Control
 
-# A reload has no answer: what waits for a restart is looked up in this many rounds after it.
-LOOKS: Final = 3
+# A reload has no answer: what waits for a restart is looked up until the session has read the files
+# again, but in no more rounds than this; a file that PostgreSQL cannot read counts as not read.
+LOOKS: Final = 20
 # While a setting is held back, the primary's are looked up in the control file once in so many.
 LIMIT_LOOKS: Final = 5
 HELD_BACK: Final = frozenset(SENSITIVE_PARAMETERS)
@@ -31,17 +32,26 @@ class PendingRestart:
     def __init__(self) -> None:
         self.found: dict[str, dict[str, str]] = {}
         self._looks = LOOKS
+        self._since = 0.0
         self._limit_looks = 0
 
-    def look_again(self) -> None:
-        """Have it looked up in the next rounds: settings have changed, or a start has."""
+    @property
+    def is_known(self) -> bool:
+        """Whether what was found is what the files say, as far as can be known."""
+        return self._looks == 0
+
+    def look_again(self, since: float = 0.0) -> None:
+        """Have it looked up in the next rounds: settings have changed, or a start has.
+
+        :param since: what the session read before that time does not count; seconds since the
+            epoch, 0 for whatever it has read.
+        """
         self._looks = LOOKS
+        self._since = since
 
     def is_due(self) -> bool:
         """Tell whether this round is one to look it up in."""
-        due = self._looks > 0
-        self._looks -= due
-        return due
+        return self._looks > 0
 
     def limits_are_due(self) -> bool:
         """Tell whether this round is one to see if what is held back still has to be."""
@@ -65,4 +75,6 @@ class PendingRestart:
             rows = await query(PENDING_RESTART)
         except PostgresError:
             return
+        read = max(row["loaded"] for row in rows) >= self._since
+        self._looks = 0 if read else max(0, self._looks - 1)
         self.found = {**pending_restart(rows, wanted), **held_back(wanted, limits)}

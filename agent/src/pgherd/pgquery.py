@@ -80,8 +80,11 @@ SELECT r.in_recovery,
   LEFT JOIN pg_stat_wal_receiver w ON true
 """
 
+# One row at least: when this session has read the files last, seconds since the epoch.
 PENDING_RESTART: Final = (
-    "SELECT name, current_setting(name) AS value FROM pg_settings WHERE pending_restart"
+    "SELECT name, current_setting(name) AS value, "
+    "extract(epoch FROM pg_conf_load_time())::float8 AS loaded "
+    "FROM (SELECT) AS always LEFT JOIN pg_settings ON pending_restart"
 )
 
 # Asked of another member: its timeline, if it is a primary.
@@ -261,4 +264,5 @@ def pending_restart(
             "new_value": str(wanted.get(row["name"], "default")),
         }
         for row in rows
+        if row["name"] is not None
     }

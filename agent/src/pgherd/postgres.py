@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.accounts import create_accounts
@@ -178,6 +179,7 @@ class Postgres:
         :return: whether a file changed.
         """
         self._may_wait = may_wait
+        began = time.time()
         self._config = config
         self.files.reconfigure(config)
         self._dynamic = dynamic
@@ -187,8 +189,13 @@ class Postgres:
         changed = self._write_files(self._control)
         if changed:
             await self.reload()
-        self._pending.look_again()
+        self._pending.look_again(began if changed else 0.0)
         return changed
+
+    @property
+    def knows_pending_restart(self) -> bool:
+        """Whether what waits for a restart was looked up since the files were written last."""
+        return self._pending.is_known
 
     @property
     def _is_meant_as_standby(self) -> bool:
@@ -237,9 +244,11 @@ class Postgres:
         known, self._control = self._control, await self._read_control() or self._control
         if known is None or self._control is None or known.limits == self._control.limits:
             return
-        if self._write_files(self._control):
+        began = time.time()
+        changed = self._write_files(self._control)
+        if changed:
             await self.reload()
-        self._pending.look_again()
+        self._pending.look_again(began if changed else 0.0)
 
     def adopt(self, instance: Instance) -> None:
         """Remember what the running instance was told before this agent was started."""

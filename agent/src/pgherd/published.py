@@ -113,6 +113,7 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra |= {"reach": sorted(view.reach), "asked": view.sync.revision}
     if instance.is_running and instance.started_at:
         extra["started"] = instance.started_at
+        extra["config_revision"] = view.config_revision
     if instance.acknowledging.standbys:
         extra["awaits"] = sorted(instance.acknowledging.standbys)
     if view.config_problems:
@@ -239,15 +240,16 @@ def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
     if request is not None and request.at is not None:
         scheduled = {"at": iso(request.at), "from": request.leader, "to": request.candidate}
         body["scheduled_switchover"] = {key: value for key, value in scheduled.items() if value}
+    ours: dict[str, Any] = {}
     mode = cluster.settings.synchronous_mode
     if mode != "off" and cluster.sync is not None:
         count = cluster.sync.electing.fitting.count
         strict = cluster.settings.synchronous_mode_strict
-        body["pgherd"] = {
-            "synchronous_mode": mode,
-            "strict": strict,
-            "acknowledgements": count,
-        }
+        ours |= {"synchronous_mode": mode, "strict": strict, "acknowledgements": count}
+    if cluster.uninformed:
+        ours["uninformed"] = list(cluster.uninformed)
+    if ours:
+        body["pgherd"] = ours
     return body
 
 

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.answers import Answer
-from pgherd.errors import NotAnsweringError, PostgresError
+from pgherd.errors import NotAnsweringError, PostgresError, StoreError
 from pgherd.model import Process
 from pgherd.rules.restart import LEAVE_SECONDS
 from pgherd.schedules import parse_schedule
@@ -51,7 +51,21 @@ async def post_restart(loop: Loop, body: Mapping[str, Any]) -> Answer:
             return refusal
     if "schedule" in body:
         return await _schedule(loop, body)
+    if "restart_pending" in body:
+        await _take_in_configuration(loop)
     return await _restart_now(loop, body)
+
+
+async def _take_in_configuration(loop: Loop) -> None:
+    """Wait until it is known which settings wait for a restart, after a change just before."""
+    try:
+        revision = (await loop.effects.store.load()).config_revision
+    except StoreError:
+        # Then what is known here counts.
+        return
+    if loop.view.instance.is_running and loop.view.config_revision < revision:
+        loop.wake.set()
+        await loop.changed(lambda view: view.config_revision >= revision, ROUND_SECONDS)
 
 
 def _refusal(key: str, value: Any) -> Answer | None:

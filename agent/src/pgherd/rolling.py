@@ -39,6 +39,8 @@ SENSITIVE: Final = frozenset(
 )
 # What a turn may take besides the start of PostgreSQL, seconds.
 TURN_SECONDS: Final = 120.0
+# How long members have to take in a change of the configuration, before one is begun. Seconds.
+INFORM_SECONDS: Final = 30.0
 # A scheduled one that nobody could begin for so long is not made at all. Seconds.
 MISSED_SECONDS: Final = 60.0
 
@@ -52,7 +54,8 @@ class Roll:
     :param servers: when the postmasters that are to go were started, by member.
     :param in_place: the leader is restarted without handing the lead over.
     :param turn: whose turn it is, an index of *plan*.
-    :param since: when that turn began, seconds since the epoch.
+    :param since: when that turn began, seconds since the epoch; before there is a plan, since when
+        members are waited for that have not taken in a change of the configuration.
     :param handover: id of the switchover of this turn.
     """
 
@@ -172,7 +175,21 @@ def _changes(member: Member | None) -> set[str]:
     return found
 
 
-def _begin(view: View, roll: Roll) -> Step:
+def _begin(view: View, roll: Roll) -> Step | None:
+    """Return the plan, once everybody whose word it rests on knows what waits for a restart."""
+    assert view.cluster is not None
+    late = [name for name in view.cluster.uninformed if roll.pending or name == view.me]
+    if late and not roll.since:
+        return Step(replace(roll, since=view.wall))
+    if late and view.wall - roll.since <= INFORM_SECONDS:
+        return None
+    if late:
+        who = f"{', '.join(late)} did not take in the configuration"
+        return _failed(roll, f"{who} within {INFORM_SECONDS:g} s")
+    return _plan(view, roll)
+
+
+def _plan(view: View, roll: Roll) -> Step:
     assert view.cluster is not None
     changes = _changes(view.cluster.members.get(view.me))
     # What is lowered waits on no standby before its primary has been restarted with it.

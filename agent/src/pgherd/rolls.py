@@ -108,6 +108,8 @@ async def move_roll(loop: Loop, view: View, step: Step) -> None:
         return
     if done:
         whose = f"{step.heir} is to lead" if step.heir else f"the turn of {step.roll.name}"
+        if step.roll.name is None:
+            whose = "members have yet to take in the configuration"
         log.info("rolling restart %s: %s", entry.id, step.result or whose)
     loop.wake.set()
 

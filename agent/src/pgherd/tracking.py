@@ -48,6 +48,7 @@ class Tracker:
         self.former_leader: LeaderKey | None = None
         self._unlocked_since: float | None = None
         self._starting_since: float | None = None
+        self._had_started = False
         self._promoted_at: float | None = None
         self._alone_since: float | None = None
         self._setting = _Setting(None, None, "")
@@ -94,8 +95,11 @@ class Tracker:
         if instance.is_running or (cluster is not None and cluster.settings.pause):
             # What happens in maintenance mode is not held against anybody.
             self.start_failures = 0
-        elif was_starting and not is_starting and operation is None:
+        elif was_starting and not is_starting and operation is None and not self._had_started:
             self.start_failures += 1
+        if instance.process is not Process.STARTING:
+            # One that ends falls silent first, as one that hangs does: neither has failed to start.
+            self._had_started = instance.is_running
 
     def complete(self, view: View) -> View:
         """Return *view* with what only the views before it can tell."""

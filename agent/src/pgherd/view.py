@@ -88,6 +88,8 @@ class View:
     :param reinitialize: a new copy in the place of our data that an operator asks for.
     :param restores: there is a replica method that needs nobody to copy.
     :param phase: how far the operation is, or how the last one failed, in Patroni's words.
+    :param config_revision: the revision of the dynamic configuration that is applied here, so that
+        it is known which of its settings wait for a restart; 0 for none.
     :param config_problems: what in the dynamic configuration is not heeded, and why.
     :param fruitless: the standby that we should stream from and have not got anything from lately.
     """
@@ -128,6 +130,7 @@ class View:
     restart: Restart | None = None
     scheduled_restart: ScheduledRestart | None = None
     reinitialize: Reinitialize | None = None
+    config_revision: int = 0
     config_problems: tuple[str, ...] = ()
     phase: str = ""
     restores: bool = False

@@ -270,6 +270,10 @@ class SimPostgres(Postgres):
     async def refresh_pending_restart(self) -> None:
         """Nothing waits for a restart."""
 
+    @property
+    def knows_pending_restart(self) -> bool:
+        return True
+
     # Starting and stopping
 
     async def _start(self, limits: Control | None) -> None:

@@ -28,6 +28,8 @@ LOWERED: Final = "primary first"
 # How long a rolling restart is followed, and a copy: big ones take hours. Seconds.
 ROLLING_SECONDS: Final = 3600.0
 COPY_SECONDS: Final = 24 * 3600.0
+# How long members may take to know what a change of the configuration means for them, seconds.
+INFORM_SECONDS: Final = 15.0
 # How soon a member has begun the copy that it was asked for, seconds.
 BEGIN_SECONDS: Final = 15.0
 
@@ -41,16 +43,25 @@ role_option = click.option(
 )
 
 
-def chosen(session: Session, role: str) -> list[dict[str, Any]]:
+def chosen(session: Session, role: str, *, informed: bool = False) -> list[dict[str, Any]]:
     """Return the members that were named, all of them for none, of *role*; the leader last.
 
+    :param informed: what is pending on them matters.
     :raises PgherdError: there is none.
     """
-    rows = pick(session.cluster(), session.members)
+    rows = pick(_cluster(session, informed=informed), session.members)
     rows = [row for row in rows if _is(row, role)]
     if not rows:
         raise PgherdError(f"no member is a {role}")
     return sorted(rows, key=lambda row: row.get("role") in LEADING)
+
+
+def _cluster(session: Session, *, informed: bool) -> dict[str, Any]:
+    if not informed:
+        return session.cluster()
+    from pgherd.commands.waits import informed_cluster
+
+    return informed_cluster(session, INFORM_SECONDS)
 
 
 def _is(row: Mapping[str, Any], role: str) -> bool:
@@ -155,7 +166,7 @@ def restart_command(
     if rolling:
         _roll(session, pending=pending, at=at)
         return
-    rows = chosen(session, role)
+    rows = chosen(session, role, informed=pending)
     rows = [random.choice(rows)] if any_one else rows
     idle = [row for row in rows if pending and not row.get("pending_restart")]
     rows = [row for row in rows if row not in idle]
@@ -198,7 +209,7 @@ def _roll(session: Session, *, pending: bool, at: str | None) -> None:
 
     :raises PgherdError: it was refused or failed.
     """
-    cluster = session.cluster()
+    cluster = _cluster(session, informed=pending)
     waiting = [row for row in cluster["members"] if row.get("pending_restart")]
     rows = waiting if pending else cluster["members"]
     if not rows:

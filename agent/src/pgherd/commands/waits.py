@@ -15,7 +15,7 @@ from pgherd.errors import NobodyAnswersError, PgherdError, StoreError, TooLateEr
 from pgherd.ledger import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pgherd.commands.session import Session
     from pgherd.ledger import Entry
@@ -83,6 +83,7 @@ def missing(wanted: Wanted, body: Mapping[str, Any], operations: Sequence[Any] =
         waiting = [n for n, row in rows.items() if row.get("pending_restart")]
         waiting = [name for name in waiting if not named or name in named]
         problems += [f"{', '.join(waiting)} must be restarted"] if waiting else []
+        problems += _uninformed(body, named)
     if wanted.paused is not None:
         problems += _pause_missing(wanted.paused, body)
     if wanted.operation is not None:
@@ -91,6 +92,13 @@ def missing(wanted: Wanted, body: Mapping[str, Any], operations: Sequence[Any] =
             state = entry["state"] if entry else "not known"
             problems.append(f"operation {wanted.operation} is {state}")
     return problems
+
+
+def _uninformed(body: Mapping[str, Any], named: Iterable[str] = ()) -> list[str]:
+    """Say which members, of *named* or of all, may not know yet what waits for a restart."""
+    late = (body.get("pgherd") or {}).get("uninformed") or ()
+    late = [name for name in late if not named or name in named]
+    return [f"{', '.join(late)} must take in the configuration"] if late else []
 
 
 def _leader_missing(name: str, body: Mapping[str, Any]) -> list[str]:
@@ -202,6 +210,25 @@ def _promotion_missing(wanted: Wanted, cluster: Cluster) -> list[str]:
     plays = member.data.get("role")
     leads = plays in ("primary", "master", "standby_leader")
     return [] if leads else [f"{member.name} leads and is {plays}"]
+
+
+def informed_cluster(session: Session, within: float) -> dict[str, Any]:
+    """Return the body of `GET /cluster` once all members know what waits for a restart.
+
+    :param within: seconds; after that it is returned as it is.
+    """
+    body = session.cluster()
+    if not _uninformed(body):
+        return body
+    from pgherd.published import cluster_body
+
+    with contextlib.suppress(TooLateError, NobodyAnswersError):
+        await_cluster(
+            session,
+            lambda cluster: _uninformed(cluster_body(cluster, session.config.scope)),
+            within,
+        )
+    return session.cluster()
 
 
 def await_operation(

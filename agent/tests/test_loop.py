@@ -108,6 +108,8 @@ class TestALeader:
         """Section 7 number 16."""
         await stage.led_by_us()
         await stage.round()
+        # It has taken the configuration in, and says so.
+        await stage.round()
         before = list(stage.rig.etcd.writes)
         await stage.round()
         assert stage.rig.etcd.writes == before

@@ -72,19 +72,6 @@ class TestJudgements:
     @pytest.mark.parametrize(
         ("row", "level"),
         [
-            ({"wal_status": "reserved", "active": True, "kept": 8 * GB}, None),
-            ({"wal_status": "extended", "active": False, "kept": 8 * GB}, "warning"),
-            ({"wal_status": "reserved", "active": False, "kept": 1}, None),
-            ({"wal_status": "lost", "active": False, "kept": None}, "problem"),
-        ],
-    )
-    def test_a_slot(self, row: dict[str, Any], level: str | None) -> None:
-        found = findings.judge_slot({"slot_name": "s", **row})
-        assert (found.level.value if found else None) == level
-
-    @pytest.mark.parametrize(
-        ("row", "level"),
-        [
             ({"state": "streaming"}, "good"),
             ({"state": "streaming", "pgherd": {"lag": 9, "lag_seconds": 0.1}}, "good"),
             ({"state": "streaming", "pgherd": {"lag": 9, "lag_seconds": 60.0}}, "warning"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from pgherd.commands import examine_cluster, examine_host
+from pgherd.commands import examine_cluster, examine_host, examine_slots
 from pgherd.commands.drawing import Cell, has_boxes
 from pgherd.commands.findings import Finding, Level
 from pgherd.commands.patient import Patient
@@ -26,6 +26,8 @@ CHECKS: Final[tuple[Callable[[Patient], Iterator[Finding]], ...]] = (
     examine_host.services,
     examine_cluster.leadership,
     examine_cluster.replication,
+    examine_slots.slots,
+    examine_slots.failover_slots,
     examine_cluster.peers,
     examine_cluster.etcd,
     examine_host.disk,
@@ -84,9 +86,9 @@ def drawn(findings: Iterable[Finding], *, quiet: bool) -> str:
 def doctor_command(session: Session, *, quiet: bool, strict: bool) -> None:
     """Examine this host and say what to do.
 
-    It looks at the agent and its guard, the cluster, replication, the other members, etcd, the
-    disk, the watchdog, clocks, certificates and the configuration. It changes nothing. Exit code 1
-    when there is a problem. Run it as root or as a member of the group postgres.
+    It looks at the agent and its guard, the cluster, replication, slots, the other members, etcd,
+    the disk, the watchdog, clocks, certificates and the configuration. It changes nothing. Exit
+    code 1 when there is a problem. Run it as root or as a member of the group postgres.
     """
     findings = examine(session)
     counts = {level: sum(1 for each in findings if each.level is level) for level in Level}

@@ -14,7 +14,6 @@ from pgherd.commands.findings import (
     hint,
     judge_latency,
     judge_skew,
-    judge_slot,
     judge_standby,
     problem,
     warning,
@@ -33,12 +32,6 @@ if TYPE_CHECKING:
 # Reads of etcd whose median is judged: one may be slow by chance.
 READS: Final = 5
 CONNECT_SECONDS: Final = 3
-SLOTS: Final = """
-SELECT slot_name, active, wal_status,
-       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-                            ELSE pg_current_wal_lsn() END, restart_lsn)::bigint AS kept
-  FROM pg_replication_slots
-"""
 
 
 def etcd(patient: Patient) -> Iterator[Finding]:
@@ -133,7 +126,11 @@ def peers(patient: Patient) -> Iterator[Finding]:
         yield from _postgresql_of(patient, row)
 
 
-def _connect(config: Config, **place: Any) -> psycopg.Connection[dict[str, Any]]:
+def connect(config: Config, **place: Any) -> psycopg.Connection[dict[str, Any]]:
+    """Connect to PostgreSQL at *place* (host, port) as the superuser.
+
+    :raises psycopg.Error: it does not let us in, or does not answer.
+    """
     import psycopg
     from psycopg.rows import dict_row
 
@@ -155,7 +152,7 @@ def _postgresql_of(patient: Patient, row: Mapping[str, Any]) -> Iterator[Finding
 
     name, place = row["name"], f"{row['host']}:{row['port']}"
     try:
-        with _connect(patient.config, host=row["host"], port=row["port"]) as connection:
+        with connect(patient.config, host=row["host"], port=row["port"]) as connection:
             before = time.time()
             told = connection.execute(
                 "SELECT extract(epoch FROM clock_timestamp())::float AS now"
@@ -175,7 +172,7 @@ def _postgresql_of(patient: Patient, row: Mapping[str, Any]) -> Iterator[Finding
 
 
 def replication(patient: Patient) -> Iterator[Finding]:
-    """Look at every standby's lag, and at this host's own instance and slots."""
+    """Look at every standby's lag, and whether this host replays."""
     leader = leader_of(patient.cluster)
     for row in patient.members:
         if row.get("role") in LEADING:
@@ -187,22 +184,3 @@ def replication(patient: Patient) -> Iterator[Finding]:
     if (patient.node.get("xlog") or {}).get("paused"):
         remedy = "SELECT pg_wal_replay_resume()"
         yield warning("replication", "replay is paused on this host", remedy)
-    yield from _own_instance(patient)
-
-
-def _own_instance(patient: Patient) -> Iterator[Finding]:
-    import psycopg
-
-    config = patient.config.postgres
-    try:
-        with _connect(patient.config, host=config.connect_host, port=config.connect_port) as own:
-            rows = own.execute(SLOTS).fetchall()
-    except psycopg.Error as error:
-        reason = (str(error).strip().splitlines() or ["no answer"])[-1]
-        remedy = "pgherd list --verbose shows what the agent is at; look at PostgreSQL's log"
-        yield problem("replication", f"PostgreSQL of this host: {reason}", remedy)
-        return
-    bad = [finding for finding in map(judge_slot, rows) if finding is not None]
-    yield from bad
-    if not bad:
-        yield good("replication", f"{len(rows)} slots on this host, none holds much WAL back")

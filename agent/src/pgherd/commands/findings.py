@@ -59,8 +59,6 @@ ROOM_GONE: Final = 0.05
 # pgherd counts time by clocks that nobody sets; schedules, logs and certificates go by these.
 SKEW_SECONDS: Final = 1.0
 CERTIFICATE_DAYS: Final = (7, 30)
-# A slot that holds back more than this fills the disk of whoever keeps it.
-SLOT_BYTES: Final = 4 << 30
 LAG_SECONDS: Final = 10.0
 
 
@@ -113,18 +111,6 @@ def judge_certificate(path: str, days: float) -> Finding:
     if days < urgent:
         return problem("certificates", text, remedy)
     return warning("certificates", text, remedy) if days < soon else good("certificates", text)
-
-
-def judge_slot(row: Mapping[str, Any]) -> Finding | None:
-    """Judge a row of pg_replication_slots with the bytes it keeps; None for one that is well."""
-    name, kept = row["slot_name"], int(row["kept"] or 0)
-    remedy = f"bring who uses it back, or drop it: SELECT pg_drop_replication_slot('{name}')"
-    if row["wal_status"] == "lost":
-        return problem("replication", f"slot {name} has lost WAL that it needs", remedy)
-    if kept > SLOT_BYTES and not row["active"]:
-        text = f"slot {name} is not used and keeps {size(kept)} of WAL"
-        return warning("replication", text, remedy)
-    return None
 
 
 def judge_standby(row: Mapping[str, Any]) -> Finding:

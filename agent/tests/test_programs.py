@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,7 @@ from agent.tests.builders import LIMITS, SYSTEM_ID
 from pgherd.errors import CommandError
 from pgherd.model import Control
 from pgherd.programs import Programs, parse_control, parse_fields
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pgherd.waiting import until
 
 OUTPUT = f"""\
 pg_control version number:            1300
@@ -31,6 +30,16 @@ max_wal_senders setting:              10
 max_prepared_xacts setting:           0
 max_locks_per_xact setting:           64
 """
+
+
+def children() -> list[str]:
+    """Return the processes that this thread started, by their ids."""
+    return read(Path(f"/proc/self/task/{threading.get_native_id()}/children")).split()
+
+
+def read(path: Path) -> str:
+    """Return what is in the file *path*; blocks the event loop."""
+    return path.read_text()
 
 
 def script(directory: Path, name: str, body: str) -> Programs:
@@ -106,6 +115,25 @@ class TestRunning:
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
+        assert heard == ["one"]
+
+    async def test_so_is_what_it_told_before_its_start_was_known(self, tmp_path: Path) -> None:
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        body = f"echo one >&2; echo on > {fifo}; tail -f /dev/null"
+        heard: list[str] = []
+        running = asyncio.create_task(script(tmp_path, "tool", body).watch("tool", heard=heard))
+        before = children()
+
+        async def forked() -> bool:
+            return children() != before
+
+        await until(forked, every=0, within=20)
+        # While this thread waits for the program, asyncio cannot learn that it runs.
+        assert read(fifo) == "on\n"
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
         assert heard == ["one"]
 
     async def test_the_last_line_is_that_of_a_program_that_fails_too(self, tmp_path: Path) -> None:

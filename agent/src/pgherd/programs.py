@@ -70,23 +70,33 @@ class Programs:
             cannot be, its last line is `UNHEARD`.
         :raises CommandError: it ended with another exit code than 0, or could not be started.
         """
-        process = await self._start(program, self.path(program), *arguments, alone=True)
+        process = await self._watched(program, *arguments, heard=heard)
         telling = asyncio.create_task(_hear(process, heard))
         try:
             await asyncio.shield(telling)
             await process.wait()
         except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            # What it did is known by what it told, and that may still be in the pipe.
-            ended = asyncio.create_task(process.wait())
-            await asyncio.wait({telling, ended}, timeout=LAST_WORDS_SECONDS)
-            if not telling.done():
-                telling.cancel()
-                heard.append(UNHEARD)
+            await _given_up(process, telling, heard)
             raise
         if process.returncode != 0:
             raise CommandError(program, process.returncode or 1, "\n".join(heard))
+
+    async def _watched(
+        self, program: str, *arguments: str, heard: list[str]
+    ) -> asyncio.subprocess.Process:
+        """Start *program*; one that was started when the caller is cancelled is heard as well."""
+        starting = asyncio.create_task(
+            self._start(program, self.path(program), *arguments, alone=True)
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # It runs, and writes, before asyncio has told so.
+            await asyncio.wait({starting})
+            if starting.exception() is None:
+                process = starting.result()
+                await _given_up(process, asyncio.create_task(_hear(process, heard)), heard)
+            raise
 
     async def last_line(self, program: str, *arguments: str) -> str:
         """Run *program* and return the last line it prints, whatever its exit code.
@@ -155,6 +165,23 @@ async def _hear(process: asyncio.subprocess.Process, heard: list[str]) -> None:
             log.info("%s", heard[-1])
 
     await asyncio.gather(output.read(), lines())
+
+
+async def _given_up(
+    process: asyncio.subprocess.Process, telling: asyncio.Task[None], heard: list[str]
+) -> None:
+    """Kill *process* and its children, and hear what they told until then.
+
+    :param telling: reads it into *heard*.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    # What it did is known by what it told, and that may still be in the pipe.
+    ended = asyncio.create_task(process.wait())
+    await asyncio.wait({telling, ended}, timeout=LAST_WORDS_SECONDS)
+    if not telling.done():
+        telling.cancel()
+        heard.append(UNHEARD)
 
 
 @contextlib.asynccontextmanager

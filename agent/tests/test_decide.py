@@ -276,6 +276,13 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "rejoin_stuck": (view(stuck=True), (Rejoin(PG2),)),
     "compare_first": (view(standby(upstream="pg3:5432"), diverged=None), ()),
     "follow": (view(standby(upstream="pg3:5432")), (Follow(PG2),)),
+    "copy_slots": (
+        view(
+            slots_to_copy=("feed",),
+            cluster=cluster(members=[member(ME, pgherd={"slots_to_copy": ["feed"]})]),
+        ),
+        (BeginRestart(), KeepSlots()),
+    ),
     "stream": (view(), (KeepSlots(),)),
     "keep_promise": (
         unlocked(

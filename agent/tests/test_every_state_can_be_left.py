@@ -304,6 +304,8 @@ NOT_WALKED: Final = {
     "refuse_foreign_data",
     # PostgreSQL keeps to a timeline: the worlds know nothing of how it chooses one.
     "rejoin_stuck",
+    # Nor of logical slots.
+    "copy_slots",
     # Another cluster to follow, and members that must not stream, are the operator's wishes, too.
     "demote_cluster",
     "hand_over_standbys",

@@ -87,6 +87,16 @@ class TestWhoCanTakeOver:
         )
         assert [each.name for each in heirs(seen, SWITCHOVER)] == ["pg3", "pg2"]
 
+    def test_so_is_one_that_has_copied_the_permanent_slots(self) -> None:
+        """Before PostgreSQL 17."""
+        has = member("pg3", pgherd={"failover_slots": ["sub"]})
+        preferred = member("pg2", tags={"failover_priority": 5})
+        config = {"slots": {"sub": {"type": "logical", "database": "app", "plugin": "pgoutput"}}}
+        known = asked(SWITCHOVER, members=[preferred, has], config=config)
+        for slots, best in (({"sub": {"type": "logical"}}, "pg3"), ({}, "pg2")):
+            seen = leading(instance=primary(replication=BOTH, slots=slots), cluster=known)
+            assert heirs(seen, SWITCHOVER)[0].name == best
+
     def test_only_the_candidate_counts_when_one_is_named(self) -> None:
         assert [each.name for each in heirs(leading(), TO_PG2)] == ["pg2"]
 

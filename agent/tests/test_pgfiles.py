@@ -298,13 +298,14 @@ class TestFailoverSlots:
         *,
         major: str = "17",
         use_slots: bool = True,
+        copies: bool = False,
         syncs: bool = True,
         **parameters: Any,
     ) -> dict[str, str]:
         """Return what is written of them for a standby that subscribers may wait for."""
         writer = files(directory)
         (directory / "data/PG_VERSION").write_text(f"{major}\n")
-        writer.use_slots, writer.syncs_slots = use_slots, syncs
+        writer.use_slots, writer.syncs_slots, writer.copies_slots = use_slots, syncs, copies
         writer.subscribers_wait_for = ("pg2", "pg3")
         upstream = writer.upstream(member("pg2"))
         writer.write_server_config({"wal_level": "logical", **parameters}, upstream, None)
@@ -326,6 +327,21 @@ class TestFailoverSlots:
         self, tmp_path: Path, major: str
     ) -> None:
         assert self.written(tmp_path, major=major) == {}
+
+    @pytest.mark.parametrize(
+        ("given", "found"),
+        [
+            ({}, {"hot_standby_feedback": "'on'"}),
+            ({"hot_standby_feedback": False}, {"hot_standby_feedback": "'off'"}),
+            ({"wal_level": "replica"}, {}),
+        ],
+        ids=["by itself", "given", "no logical WAL"],
+    )
+    def test_but_rows_are_kept_for_slots_that_standbys_copy(
+        self, tmp_path: Path, given: dict[str, Any], found: dict[str, str]
+    ) -> None:
+        """R37."""
+        assert self.written(tmp_path, major="15", copies=True, **given) == found
 
     def test_others_are_left_alone(self, tmp_path: Path) -> None:
         assert self.written(tmp_path, wal_level="replica") == {}

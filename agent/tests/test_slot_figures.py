@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.tests.builders import cluster, member, primary, slot, standby, view
+from pgherd.settings import Tags
 from pgherd.slot_figures import missing_failover_slots, slot_rows
 
 COPIED = slot(type="logical", failover=True, synced=True)
@@ -36,6 +38,12 @@ def test_a_standby_tells_which_of_its_leaders_slots_it_lacks(
     known = cluster(members=[member("pg2", role="primary", pgherd={"failover_slots": theirs})])
     slots = {"a": COPIED, "b": {**COPIED, "temporary": True}}
     assert missing_failover_slots(view(standby(slots=slots), cluster=known)) == missing
+
+
+def test_one_that_never_leads_needs_none_where_they_are_not_copied_by_postgresql() -> None:
+    known = cluster(members=[member("pg2", role="primary", pgherd={"failover_slots": ["a"]})])
+    seen = replace(view(standby(), cluster=known), tags=Tags(nofailover=True))
+    assert missing_failover_slots(seen) == []
 
 
 def test_a_primary_lacks_none() -> None:

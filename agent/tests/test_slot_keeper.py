@@ -162,7 +162,7 @@ class TestPermanentSlots:
         kept.postgres.fails["create_slot"] = PostgresError("wal_level is not logical")
         for _ in range(3):
             await kept.leads(config(**FEED))
-            await asyncio.gather(*kept.keeper._creating.values())
+            await asyncio.gather(*kept.keeper._beside.values())
             await asyncio.sleep(0)
         assert caplog.text.count("wal_level is not logical") == 1
         assert len(kept.calls) == 3
@@ -176,6 +176,16 @@ class TestPermanentSlots:
             written = await kept.leads(known)
             assert written["slots"]["feed"] == 0x500, "the next agent must know, too"
             await asyncio.sleep(0)
+        assert kept.calls == []
+        assert caplog.text.count("must begin anew") == 1
+
+    async def test_nor_one_whose_copy_was_not_ready_when_this_member_was_promoted(
+        self, kept: Kept, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        kept.postgres.copies.left = {"feed"}
+        await kept.leads(config(**FEED), feed=slot(**LOGICAL))
+        await kept.leads(config(**FEED))
+        await asyncio.sleep(0)
         assert kept.calls == []
         assert caplog.text.count("must begin anew") == 1
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent.tests.builders import ME, cluster, member, primary, row, slot, standby, sync_key, view
 from pgherd.quorum import NOBODY, Acknowledging, Electing, holds
+from pgherd.settings import Tags
 from pgherd.slots import (
     Advance,
     Create,
@@ -97,14 +98,28 @@ class TestNeeds:
         third = member("pg3", tags={"nostream": True})
         assert set(needs(view(primary(), cluster=cluster(ME, members=[third])))) == {"pg2"}
 
-    def test_permanent_ones_are_on_all_nodes_logical_ones_on_the_primary(self) -> None:
+    def test_permanent_ones_are_on_all_nodes_logical_ones_where_they_are_copied(self) -> None:
         slots = {"archive": None, **FEED}
         found = needs(leads(slots=slots))
         assert found["archive"] == Need("archive")
         assert found["feed"] == Need("feed", "app", "pgoutput")
         found = needs(follows(known=cluster(config={"slots": slots}), slots={"archive": 9}))
         assert found["archive"] == Need("archive", position=9)
-        assert "feed" not in found
+        assert found["feed"] == Need("feed", "app", "pgoutput")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"instance": standby(server_version=170002)},
+            {"tags": Tags(nofailover=True)},
+            {"tags": Tags(nostream=True)},
+        ],
+        ids=["PostgreSQL 17 copies by itself", "it never leads", "it has no feedback to give"],
+    )
+    def test_logical_ones_are_not_copied_in_vain(self, changes: dict[str, Any]) -> None:
+        seen = follows(known=cluster(config={"slots": FEED}))
+        assert "feed" in needs(seen)
+        assert "feed" not in needs(replace(seen, **changes))
 
     def test_a_permanent_one_for_this_member_is_on_the_others(self) -> None:
         assert "pg1" not in needs(leads(slots={"pg1": None}))
@@ -174,6 +189,14 @@ class TestAPlan:
     ) -> None:
         slots = {**OTHERS, "feed": slot(**LOGICAL, wal_status="lost")}
         assert planned(leads(primary(slots=slots), slots=FEED)) == []
+
+    def test_a_standby_makes_no_logical_slot_and_drops_a_copy_that_is_of_no_use(self) -> None:
+        known = cluster(config={"slots": FEED})
+        assert planned(follows(standby(slots=OTHERS), known=known)) == []
+        for flaw in ({"wal_status": "lost"}, {"plugin": "wal2json"}):
+            slots = {**OTHERS, "feed": slot(**{**LOGICAL, **flaw})}
+            steps = planned(follows(standby(slots=slots), known=known))
+            assert [type(step) for step in steps] == [Drop]
 
     def test_what_holds_back_vacuum_for_nobody_is_made_anew(self) -> None:
         held = {"pg2": slot(active=True), "pg3": slot(xmin=700)}
@@ -257,9 +280,34 @@ class TestWhatIsPublished:
         seen = leads(primary(slots=OTHERS), postgresql={"use_slots": False})
         assert status(seen, needs(seen), []) == {}
 
+    def test_a_copy_of_a_logical_one_moves_with_its_subscriber(self) -> None:
+        known = cluster(config={"slots": FEED})
+        copy = slot(0x100, **LOGICAL, confirmed=0x200)
+        for position, steps in ((0x200, []), (0x300, [Advance("feed", 0x300, "app")])):
+            seen = follows(standby(slots={**OTHERS, "feed": copy}), known=known,
+                           slots={"feed": position})  # fmt: skip
+            assert planned(seen) == steps
+
+    def test_without_etcd_what_was_told_counts(self) -> None:
+        """R38."""
+        known = cluster()
+        seen = follows(standby(slots={**OTHERS, "pg3": slot(0x10)}), known=known,
+                       slots={"pg3": 0x20})  # fmt: skip
+        silent = replace(seen, store_answers=False)
+        assert planned(silent) == []
+        assert planned(replace(silent, told={"pg3": 0x30})) == [Advance("pg3", 0x30)]
+
 
 class TestFailoverSlots:
-    """PostgreSQL 17."""
+    """PostgreSQL 17, and what is copied before."""
+
+    def test_before_it_those_that_are_copied_and_ready(self) -> None:
+        slots = {"feed": slot(**LOGICAL), "other": slot(**LOGICAL)}
+        known = cluster(config={"slots": {**FEED, "none": FEED["feed"]}})
+        assert failover_slots(view(primary(slots=slots), cluster=known)) == ["feed"]
+        seen = view(standby(slots=slots), cluster=known)
+        assert failover_slots(seen) == []
+        assert failover_slots(replace(seen, copied_slots=frozenset({"feed"}))) == ["feed"]
 
     def test_subscribers_can_go_on_from_a_primarys_own_and_a_standbys_copies(self) -> None:
         slots = {
@@ -270,8 +318,9 @@ class TestFailoverSlots:
             "plain": slot(**LOGICAL),
             "pg2": slot(),
         }
-        assert failover_slots(primary(slots=slots)) == ["copied", "own"]
-        assert failover_slots(standby(slots=slots)) == ["copied"]
+        of_17 = {"slots": slots, "server_version": 170002}
+        assert failover_slots(view(primary(**of_17))) == ["copied", "own"]
+        assert failover_slots(view(standby(**of_17))) == ["copied"]
 
     @pytest.mark.parametrize(
         ("theirs", "synced", "is_so"),

@@ -29,7 +29,7 @@ async def keep(node: Node, keeper: SlotKeeper, **config: object) -> set[str]:
     """Do a leader's round with *config*; return the slots there are then."""
     known = cluster(ME, config=config)
     await keeper.keep(view(await node.postgres.observe(), cluster=known))
-    for task in list(keeper._creating.values()):
+    for task in list(keeper._beside.values()):
         await task
     return set((await node.postgres.observe()).slots)
 

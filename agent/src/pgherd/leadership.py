@@ -84,6 +84,7 @@ class Leadership:
         if not await self._may_promote(view) or not self.has_lease():
             return
         await self._effects.postgres.reserve_timeline(view.instance.timeline or 1, timeline)
+        await self._effects.postgres.copies.before_promotion(view)
         await self._effects.postgres.promote(names, PROMOTE_SECONDS, self.has_lease)
         log.info("promoted; timeline %s ended", view.instance.timeline)
 

@@ -257,7 +257,10 @@ class Loop:
             phase=self.operations.phase,
             restores=bool(leaderless_methods(self.config)),
             fruitless=self.tracker.fruitless(now),
+            copied_slots=self.effects.postgres.copies.ready,
+            slots_to_copy=self.effects.postgres.copies.due,
         )
+        self.effects.postgres.copies.note(view)
         view = replace(view, diverged=await self._judge(view))
         self.descent.note(view)
         stuck = self.descent.is_stuck(view)
@@ -331,7 +334,9 @@ class Loop:
         is_foreign = cluster.initialize and instance.system_id not in (None, cluster.initialize)
         if is_foreign or self.operations.current is not None:
             return
-        self.effects.postgres.files.use_slots = cluster.settings.use_slots
+        files, settings = self.effects.postgres.files, cluster.settings
+        files.use_slots = settings.use_slots
+        files.copies_slots = any(slot.is_logical for slot in settings.permanent_slots)
         try:
             parameters = {**await self.dynamic.heeded_parameters(), **recovery}
             postgres = self.effects.postgres

@@ -173,6 +173,8 @@ class Files:
         self.recovering: Mapping[str, Any] | None = None
         self.use_slots = True
         self.syncs_slots = True
+        # There are logical slots that standbys keep copies of (see `slot_copies`).
+        self.copies_slots = False
         self.subscribers_wait_for: tuple[str, ...] = ()
         # What of these was written last; None before anything was.
         self.paced_by: frozenset[str] | None = None
@@ -319,14 +321,16 @@ class Files:
         return settings
 
     def _failover_slots(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what PostgreSQL 17 needs so that logical slots live through a failover.
+        """Return what PostgreSQL needs so that logical slots live through a failover.
 
         Whoever sets `wal_level` to logical wants such slots; other clusters are left alone. What is
         given explicitly counts.
         """
-        is_possible = self.major >= FAILOVER_SLOTS and self.use_slots
-        if not is_possible or settings.get("wal_level") != "logical":
+        if not self.use_slots or settings.get("wal_level") != "logical":
             return {}
+        if self.major < FAILOVER_SLOTS:
+            name = "hot_standby_feedback"
+            return {name: settings.get(name, True)} if self.copies_slots else {}
         found: dict[str, Any] = {
             name: settings.get(name, True)
             for name in ("sync_replication_slots", "hot_standby_feedback")

@@ -67,6 +67,7 @@ SELECT r.in_recovery,
                    'type', slot_type, 'active', active, 'temporary', temporary,
                    'database', database, 'plugin', plugin, 'wal_status', wal_status,
                    'xmin', xmin::text::bigint,
+                   'catalog_xmin', catalog_xmin::text::bigint,
                    'restart', pg_wal_lsn_diff(restart_lsn, '0/0')::bigint,
                    'confirmed', pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint,
                    'failover', COALESCE((to_jsonb(s) ->> 'failover')::boolean, false),
@@ -100,6 +101,7 @@ END_LOGICAL_WALSENDERS: Final = (
 )
 
 # A file of the data directory, null when there is none; pg_rewind's account may do so too.
+READ_BINARY: Final = "SELECT pg_read_binary_file(%s, 0, 100000000, true) AS content"
 READ_TEXT: Final = "SELECT convert_from(pg_read_binary_file(%s, 0, 1000000, true), 'UTF8') AS text"
 
 

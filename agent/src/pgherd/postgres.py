@@ -33,6 +33,7 @@ from pgherd.pgquery import (
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 from pgherd.programs import Programs
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
+from pgherd.slot_copies import SlotCopies
 from pgherd.slot_statements import SlotStatements
 from pgherd.waiting import until
 from pgherd.walsenders import Walsenders
@@ -80,6 +81,7 @@ class Postgres:
         self.programs = Programs(config.postgres.bin_dir, {})
         self.slots = SlotStatements(self)
         self.pacing = Pacing(self.files, self.slots)
+        self.copies = SlotCopies(self)
         self._connection = Connection(self.local_conninfo(), QUERY_SECONDS)
 
     @property
@@ -287,6 +289,7 @@ class Postgres:
         self._sync_names = None
         await self.pacing.choose("", is_running=False)
         (self.data_dir / "standby.signal").touch(0o600)
+        await self.copies.before_start(self._upstream, self.files.parameters(self._dynamic, None))
         await self._start(await self._read_control())
 
     async def _start(self, limits: Control | None) -> None:

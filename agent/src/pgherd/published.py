@@ -122,8 +122,12 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra["terms"] = list(view.terms)
     if instance.is_streaming and instance.sender:
         extra["upstream"] = instance.sender
-    if failover_slots(instance):
-        extra["failover_slots"] = failover_slots(instance)
+    if failover_slots(view):
+        extra["failover_slots"] = failover_slots(view)
+    if view.slots_to_copy:
+        extra["slots_to_copy"] = list(view.slots_to_copy)
+    if view.is_leaving_sync:
+        extra["leaving"] = True
     if extra:
         data["pgherd"] = extra
     return data

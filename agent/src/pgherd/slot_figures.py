@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgherd.slots import failover_slots
+from pgherd.slots import failover_slots, has_failover_slots
 
 if TYPE_CHECKING:
     from pgherd.model import Cluster, Instance, Member
@@ -40,9 +40,10 @@ def missing_failover_slots(view: View) -> list[str]:
     Were this standby promoted now, they would have to begin anew.
     """
     leader = view.other_leader
-    if leader is None or not view.instance.is_standby:
+    never_leads = view.tags.nofailover and not has_failover_slots(view.instance)
+    if leader is None or not view.instance.is_standby or never_leads:
         return []
-    return sorted(_told(leader) - set(failover_slots(view.instance)))
+    return sorted(_told(leader) - set(failover_slots(view)))
 
 
 def lacking_slots(cluster: Cluster, member: Member) -> list[str]:

@@ -28,7 +28,7 @@ from pgherd.slots import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from pgherd.postgres import Postgres
     from pgherd.slots import Need, Step
@@ -122,7 +122,8 @@ class SlotKeeper:
         self._absences = Absences()
         self._advanced = float("-inf")
         self._complaints: dict[str, str] = {}
-        self._creating: dict[str, asyncio.Task[None]] = {}
+        # What is done with slots beside the loop.
+        self._beside: dict[str, asyncio.Task[None]] = {}
 
     def status(self, view: View) -> dict[str, Any]:
         """Return what a leader writes about slots into ``/status``."""
@@ -135,16 +136,25 @@ class SlotKeeper:
 
         Without a fresh view of the cluster nothing is changed (R38).
         """
-        if view.cluster is None or not view.store_answers or not view.settings.use_slots:
+        if view.cluster is None or not view.settings.use_slots:
             return
-        needed = needs(view)
-        self._absences.look(view, needed)
         may_advance = view.now - self._advanced > ADVANCE_SECONDS
         if may_advance:
             self._advanced = view.now
+        needed = needs(view)
+        if not view.store_answers:
+            # In failsafe mode those who tell each other where they are let WAL go all the same.
+            moves = [move for move in plan(view, needed, ()) if isinstance(move, Advance)]
+            for move in moves if may_advance and view.told else ():
+                await self._take(move)
+            return
+        self._absences.look(view, needed)
         for step in plan(view, needed, self._absences.unneeded(view)):
             if may_advance or not isinstance(step, Advance):
                 await self._take(step)
+        if view.instance.is_primary:
+            await self._postgres.copies.drop_left()
+        self._postgres.copies.look(view)
         await self._keep_failover_slots(view)
 
     async def _take(self, step: Step) -> None:
@@ -152,6 +162,9 @@ class SlotKeeper:
         slots = self._postgres.slots
         if isinstance(step, Create) and step.need.is_logical:
             self._create_logical(step.need)
+            return
+        if isinstance(step, Advance) and step.database is not None:
+            self._begin(name, self._advance(name, step.database, step.position))
             return
         try:
             match step:
@@ -174,12 +187,28 @@ class SlotKeeper:
         Not where one that was in use has been left behind by the lead: over a new one its
         subscriber would go on without what was written in between, and nobody would notice.
         """
-        if need.position is not None and need.name not in self._absences.seen:
+        is_new = need.position is not None and need.name not in self._absences.seen
+        if is_new or need.name in self._postgres.copies.left:
             self._complain(need.name, LEFT_BEHIND)
-        elif need.name not in self._creating:
-            task = asyncio.create_task(self._create(need))
-            self._creating[need.name] = task
-            task.add_done_callback(lambda _: self._creating.pop(need.name, None))
+        else:
+            self._begin(need.name, self._create(need))
+
+    def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Do *work* on a slot beside the loop, unless something is being done with it."""
+        if name in self._beside:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._beside[name] = task
+        task.add_done_callback(lambda _: self._beside.pop(name, None))
+
+    async def _advance(self, name: str, database: str, position: int) -> None:
+        try:
+            await self._postgres.slots.advance_logical(name, database, position, LOGICAL_SECONDS)
+        except PostgresError as error:
+            self._complain(name, error)
+        else:
+            self._complaints.pop(name, None)
 
     async def _create(self, need: Need) -> None:
         assert need.database is not None

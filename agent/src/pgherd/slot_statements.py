@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pgherd.errors import NotAnsweringError
 from pgherd.pgfiles import FAILOVER_SLOTS, slot_name
 from pgherd.pgquery import Connection
+from pgherd.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pgherd.postgres import Postgres
 
+# Within this time a backend that is told to end has ended; looked at this often. Seconds.
+END_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.02
 # It holds WAL from now on, so what its user needs cannot go before the user has come.
 CREATE_PHYSICAL: Final = (
     "SELECT pg_create_physical_replication_slot(%(name)s, true) WHERE NOT EXISTS "
@@ -23,6 +28,15 @@ DROP: Final = (
     "WHERE slot_name = %(name)s AND NOT active"
 )
 ADVANCE: Final = "SELECT pg_replication_slot_advance(%s, '0/0'::pg_lsn + %s::numeric)"
+# Whoever moves a slot has it in use.
+END_AGENTS: Final = (
+    "SELECT pg_terminate_backend(a.pid) FROM pg_replication_slots s "
+    "JOIN pg_stat_activity a ON a.pid = s.active_pid "
+    "WHERE s.slot_name = %s AND a.application_name = 'pgherd'"
+)
+IS_ACTIVE: Final = (
+    "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s AND active) AS active"
+)
 CREATE_LOGICAL: Final = "SELECT pg_create_logical_replication_slot(%s, %s)"
 # PostgreSQL 17: standbys copy it.
 CREATE_FAILOVER: Final = "SELECT pg_create_logical_replication_slot(%s, %s, failover => true)"
@@ -74,6 +88,34 @@ class SlotStatements:
         :raises PostgresError: somebody has taken it just now.
         """
         await self._server.query(DROP, {"name": name})
+
+    async def take_from_agent(self, name: str) -> None:
+        """End what the agent does with the slot, moving it say.
+
+        :raises PostgresError: it goes on.
+        """
+
+        async def is_free() -> bool:
+            await self._server.query(END_AGENTS, [name])
+            [row] = await self._server.query(IS_ACTIVE, [name])
+            return not row["active"]
+
+        try:
+            await until(is_free, every=POLL_SECONDS, within=END_SECONDS)
+        except TimeoutError as error:
+            raise NotAnsweringError(f"slot {name} is in use") from error
+
+    async def advance_logical(self, name: str, database: str, position: int, within: float) -> None:
+        """Let a logical slot go of WAL before *position* (bytes); all of that is read for it.
+
+        :param within: seconds.
+        :raises PostgresError: it is in use, or gone, or WAL that it needs is.
+        """
+        connection = Connection(self._server.local_conninfo(database), within)
+        try:
+            await connection.query(ADVANCE, [name, position])
+        finally:
+            await connection.close()
 
     async def advance(self, name: str, position: int) -> None:
         """Let the slot go of WAL before *position* (bytes), which must not be before its own.

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pgherd.pgfiles import slot_name
+from pgherd.pgfiles import FAILOVER_SLOTS, slot_name
 from pgherd.quorum import NOBODY, Acknowledging
 from pgherd.settings import whole
 
@@ -65,17 +65,27 @@ class Drop:
 
 @dataclass(frozen=True)
 class Advance:
-    """Let the slot go of what is before *position* (bytes)."""
+    """Let the slot go of what is before *position* (bytes).
+
+    :param database: of a logical one.
+    """
 
     name: str
     position: int
+    database: str | None = None
 
 
 Step = Create | Drop | Advance
 
 
 def published_positions(view: View) -> dict[str, int]:
-    """Return what the leader last wrote about slots: how far each one's user is."""
+    """Return what the leader last wrote about slots: how far each one's user is.
+
+    While etcd is silent it is what the leader says when it asks for our promise; of a leader what
+    the members have answered (R38).
+    """
+    if not view.store_answers:
+        return dict(view.told)
     slots = view.cluster.status.get("slots") if view.cluster else None
     given = slots if isinstance(slots, dict) else {}
     positions = {str(name): whole(at) for name, at in given.items()}
@@ -120,7 +130,7 @@ def needs(view: View) -> dict[str, Need]:
         name, is_here = slot_name(member.name), upstream_of(view, member) == view.me
         if not member.tags.nostream and (is_everywhere or is_here):
             # Where the leader's slot is, WAL is still kept for the member.
-            known = None if leads(view) else positions.get(name)
+            known = None if leads(view) and view.store_answers else positions.get(name)
             position = known if known is not None else member.position
             found[name] = Need(name, is_used_here=is_here, position=position)
     for slot in settings.permanent_slots:
@@ -139,10 +149,31 @@ def _permanent(
         return None
     if slot.name in found:
         return None  # A member's own slot stays what it is.
-    if slot.is_logical and not view.instance.is_primary:
-        # PostgreSQL 17 has its failover slots on standbys by itself; before, see docs/slots.md.
+    if slot.is_logical and not (view.instance.is_primary or slot.name in copied_here(view)):
+        # PostgreSQL 17 has its failover slots on standbys by itself.
         return None
     return Need(slot.name, slot.database, slot.plugin, position=position)
+
+
+def has_failover_slots(instance: Instance) -> bool:
+    """Tell whether PostgreSQL keeps logical slots on standbys by itself."""
+    return (instance.server_version or 0) >= FAILOVER_SLOTS * 10000
+
+
+def copied_here(view: View) -> dict[str, PermanentSlot]:
+    """Return the logical slots that are copied to this member before PostgreSQL 17, by name.
+
+    Not where nobody will be promoted, nor where the leader is not streamed from.
+    """
+    may_lead = not (view.tags.nofailover or view.tags.nostream or view.instance.is_primary)
+    is_done = view.instance.is_running and has_failover_slots(view.instance)
+    if is_done or not may_lead or view.remote is not None or not view.settings.use_slots:
+        return {}
+    return {
+        slot.name: slot
+        for slot in view.settings.permanent_slots
+        if slot.is_logical and slot.cluster_type in (None, "primary")
+    }
 
 
 def plan(view: View, needed: Mapping[str, Need], unneeded: Iterable[str]) -> list[Step]:
@@ -153,16 +184,18 @@ def plan(view: View, needed: Mapping[str, Need], unneeded: Iterable[str]) -> lis
     steps: list[Step] = []
     for need in needed.values():
         slot = view.instance.slots.get(need.name)
+        # A standby gets a logical slot when it starts (see `slot_copies`).
+        makes = [] if need.is_logical and view.instance.is_standby else [Create(need)]
         if slot is None:
-            steps.append(Create(need))
+            steps += makes
             continue
         why = _flaw(view, need, slot)
         if why and not is_busy(slot) and not view.settings.pause:
-            steps += [Drop(need.name, why), Create(need)]
+            steps += [Drop(need.name, why), *makes]
             continue
         target = _target(view, need, slot)
         if target is not None:
-            steps.append(Advance(need.name, target))
+            steps.append(Advance(need.name, target, need.database))
     if not view.settings.pause:
         steps += [Drop(name, "nobody needs it any more") for name in sorted(unneeded)]
     return steps
@@ -182,6 +215,8 @@ def _flaw(view: View, need: Need, slot: Mapping[str, Any]) -> str:
     if need.is_logical:
         have = (slot.get("type"), slot.get("database"), slot.get("plugin"))
         wanted = ("logical", need.database, need.plugin)
+        if view.instance.is_standby and slot.get("wal_status") == "lost":
+            return "PostgreSQL has invalidated this copy"
         return "" if have == wanted else "it is another kind of slot than `slots` says"
     if slot.get("type") != "physical":
         return "it is another kind of slot than is needed"
@@ -194,8 +229,10 @@ def _flaw(view: View, need: Need, slot: Mapping[str, Any]) -> str:
 
 def _target(view: View, need: Need, slot: Mapping[str, Any]) -> int | None:
     """Return where to move a slot that nobody here moves; None to leave it where it is."""
-    restart = slot.get("restart")
-    if need.is_logical or need.is_used_here or is_busy(slot) or restart is None:
+    if need.is_logical and not view.instance.is_standby:
+        return None
+    restart = slot.get("confirmed") if need.is_logical else slot.get("restart")
+    if need.is_used_here or is_busy(slot) or restart is None:
         return None
     ours = view.instance.location if view.instance.is_primary else view.instance.replayed
     if need.position is None or _is_consumed(view, need):
@@ -210,18 +247,23 @@ def _is_consumed(view: View, need: Need) -> bool:
     return is_permanent and leads(view)
 
 
-def failover_slots(instance: Instance) -> list[str]:
+def failover_slots(view: View) -> list[str]:
     """Return the logical slots from which subscribers can go on here, now or once it is promoted.
 
     A temporary one has not caught up with the primary's yet, and would go with the promotion.
     """
+    instance = view.instance
+    permanent = {slot.name for slot in view.settings.permanent_slots if slot.is_logical}
+    ours = {name for name, slot in instance.slots.items() if slot.get("failover")}
+    copies = {name for name in ours if instance.slots[name].get("synced")}
+    if not has_failover_slots(instance):
+        ours |= permanent & instance.slots.keys()
+        copies |= ours & view.copied_slots
     return sorted(
         name
-        for name, slot in instance.slots.items()
-        if slot.get("failover")
-        and not slot.get("temporary")
-        and (instance.is_primary or slot.get("synced"))
-        and slot.get("wal_status") != "lost"
+        for name in (ours if instance.is_primary else copies)
+        if not instance.slots[name].get("temporary")
+        and instance.slots[name].get("wal_status") != "lost"
     )
 
 

@@ -92,6 +92,10 @@ class View:
         it is known which of its settings wait for a restart; 0 for none.
     :param config_problems: what in the dynamic configuration is not heeded, and why.
     :param fruitless: the standby that we should stream from and have not got anything from lately.
+    :param copied_slots: logical slots before PostgreSQL 17 with which this standby may be promoted.
+    :param slots_to_copy: slots of the leader that this standby would get by a restart.
+    :param told: while etcd is silent: how far the users of slots are, as the leader tells, or the
+        members tell the leader.
     """
 
     now: float
@@ -135,6 +139,9 @@ class View:
     phase: str = ""
     restores: bool = False
     fruitless: str | None = None
+    copied_slots: frozenset[str] = frozenset()
+    slots_to_copy: tuple[str, ...] = ()
+    told: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:

@@ -78,7 +78,10 @@ def heirs(view: View, request: Handover) -> list[Member]:
 
 def _missing_slots(view: View, member: Member) -> int:
     """Return how many of our failover slots *member* has no copy of: it would leave them behind."""
-    ours = {name for name, slot in view.instance.slots.items() if slot.get("failover")}
+    slots = view.instance.slots
+    ours = {name for name, slot in slots.items() if slot.get("failover")}
+    # Before PostgreSQL 17 those are copied that the configuration names.
+    ours |= {slot.name for slot in view.settings.permanent_slots if slot.is_logical} & slots.keys()
     theirs = member.ours.get("failover_slots")
     return len(ours.difference(theirs if isinstance(theirs, list) else ()))
 

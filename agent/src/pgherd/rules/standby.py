@@ -6,6 +6,7 @@ from typing import Final
 
 from pgherd.actions import (
     Action,
+    BeginRestart,
     KeepSlots,
     Lead,
     Promote,
@@ -70,6 +71,31 @@ def _reserve(view: View) -> tuple[Action, ...]:
     return (WriteSync(replace(view.sync, timeline=free_timeline(view))),)
 
 
+def _copies_slots(view: View) -> bool:
+    """Tell whether it is our turn to get the leader's logical slots by a restart.
+
+    One standby at a time, the first by name, and only while all others run: commits need them.
+    """
+    leader, cluster = view.other_leader, view.cluster
+    if not (view.slots_to_copy and _follows(view) and view.store_answers) or cluster is None:
+        return False
+    if view.restart is not None or view.handover is not None or view.settings.pause:
+        return False
+    own = cluster.members.get(view.me)
+    is_known = own is not None and bool(own.ours.get("slots_to_copy"))
+    others = [
+        member
+        for name, member in cluster.members.items()
+        if name != view.me and (leader is None or name != leader.name)
+    ]
+    return is_known and not any(
+        not other.is_running
+        or other.ours.get("leaving")
+        or (other.ours.get("slots_to_copy") and other.name < view.me)
+        for other in others
+    )
+
+
 RULES: Final = (
     Rule(
         "give_up_unelected_key",
@@ -124,6 +150,12 @@ RULES: Final = (
         lambda view: _follows(view) and points_elsewhere(view),
         lambda view: (*follow(view), *_leading(view)),
         "whom to stream from has changed",
+    ),
+    Rule(
+        "copy_slots",
+        _copies_slots,
+        lambda view: (BeginRestart(), KeepSlots()),
+        "the leader has logical slots that a standby before PostgreSQL 17 only gets by a restart",
     ),
     Rule(
         "lead_standbys",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.accounts import create_accounts
 from pgherd.datadir import holds_data, set_aside
-from pgherd.errors import CommandError, NotAnsweringError, PostgresError
+from pgherd.errors import CommandError, PostgresError
 from pgherd.guard_instance import DoomedInstance
 from pgherd.history import Branch, parse_history, skip_timelines
 from pgherd.hooks import before_stop
@@ -35,19 +35,17 @@ from pgherd.programs import Programs
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
 from pgherd.slot_copies import SlotCopies
 from pgherd.slot_statements import SlotStatements
-from pgherd.waiting import until
+from pgherd.waiting import POLL_SECONDS, come_true, until
 from pgherd.walsenders import Walsenders
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pgherd.config import BootstrapMethod, Config
 
 log = logging.getLogger(__name__)
 
-# How often a condition inside PostgreSQL that gives no event is looked at, seconds.
-POLL_SECONDS: Final = 0.02
 # A postmaster told to stop immediately has this long before it is killed, seconds.
 KILL_AFTER_SECONDS: Final = 0.5
 # A killed process is gone after this long, or waits for a disk, seconds.
@@ -320,7 +318,7 @@ class Postgres:
         :param within: seconds.
         :raises PostgresError: it ended, or does not answer in time.
         """
-        await self._until(self._answers_or_died, "PostgreSQL did not come up", within)
+        await come_true(self._answers_or_died, "PostgreSQL did not come up", within)
 
     async def _answers_or_died(self) -> bool:
         if self.postmaster() is None:
@@ -381,7 +379,7 @@ class Postgres:
                 raise PostgresError("PostgreSQL ended without a shutdown checkpoint")
             return is_over
 
-        await self._until(is_shut_down, "PostgreSQL did not shut down", within)
+        await come_true(is_shut_down, "PostgreSQL did not shut down", within)
         assert self._control is not None
         self._ended = postmaster
         return self._control.checkpoint
@@ -425,7 +423,7 @@ class Postgres:
         """
         self._upstream = None
         await self.rewrite()
-        await self._until(self._receives_nothing, "the WAL receiver did not end", within)
+        await come_true(self._receives_nothing, "the WAL receiver did not end", within)
 
     async def _receives_nothing(self) -> bool:
         [row] = await self.query(
@@ -433,14 +431,6 @@ class Postgres:
             "(SELECT FROM pg_stat_wal_receiver) AS nothing"
         )
         return bool(row["nothing"])
-
-    async def _until(
-        self, condition: Callable[[], Awaitable[bool]], failure: str, within: float
-    ) -> None:
-        try:
-            await until(condition, every=POLL_SECONDS, within=within)
-        except TimeoutError as error:
-            raise NotAnsweringError(f"{failure} within {within} s") from error
 
     async def reserve_timeline(self, ours: int, wanted: int) -> None:
         """Have the next promotion make timeline *wanted* at least; we are on *ours*."""
@@ -461,11 +451,11 @@ class Postgres:
             [row] = await self.query("SHOW synchronous_standby_names")
             return bool(row["synchronous_standby_names"] == names)
 
-        await self._until(is_in_force, "synchronous_standby_names did not come into force", within)
+        await come_true(is_in_force, "synchronous_standby_names did not come into force", within)
         if not is_allowed():
             raise PostgresError("the lease ran out before PostgreSQL was promoted")
         await self.query("SELECT pg_promote(false)")
-        await self._until(self._is_primary, "promotion did not end", within)
+        await come_true(self._is_primary, "promotion did not end", within)
         self._upstream = None
 
     async def _is_primary(self) -> bool:

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pgherd.errors import NotAnsweringError
 from pgherd.pgfiles import FAILOVER_SLOTS, slot_name
 from pgherd.pgquery import Connection
-from pgherd.waiting import until
+from pgherd.waiting import come_true
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pgherd.postgres import Postgres
 
-# Within this time a backend that is told to end has ended; looked at this often. Seconds.
+# Within this time a backend that is told to end has ended, seconds.
 END_SECONDS: Final = 1.0
-POLL_SECONDS: Final = 0.02
 # It holds WAL from now on, so what its user needs cannot go before the user has come.
 CREATE_PHYSICAL: Final = (
     "SELECT pg_create_physical_replication_slot(%(name)s, true) WHERE NOT EXISTS "
@@ -100,10 +98,7 @@ class SlotStatements:
             [row] = await self._server.query(IS_ACTIVE, [name])
             return not row["active"]
 
-        try:
-            await until(is_free, every=POLL_SECONDS, within=END_SECONDS)
-        except TimeoutError as error:
-            raise NotAnsweringError(f"slot {name} is in use") from error
+        await come_true(is_free, f"slot {name} was not free", END_SECONDS)
 
     async def advance_logical(self, name: str, database: str, position: int, within: float) -> None:
         """Let a logical slot go of WAL before *position* (bytes); all of that is read for it.

@@ -286,6 +286,7 @@ class ScriptedPeers:
 
     def __init__(self) -> None:
         self.promises: set[str] = set()
+        self.position = 0
         self.answers: dict[str, Peer] = {}
         self.asked: list[set[str]] = []
 
@@ -294,9 +295,9 @@ class ScriptedPeers:
         return self.answers
 
     async def request_promises(
-        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
-    ) -> set[str]:
-        return self.promises & set(members)
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, int]:
+        return dict.fromkeys(self.promises & set(members), self.position)
 
 
 class SteadyHealth:

@@ -75,9 +75,9 @@ class Agents:
         return {name: parse_peer(name, alive[name].body) for name in members if name in alive}
 
     async def request_promises(
-        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
-    ) -> set[str]:
-        return set()
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, int]:
+        return {}
 
 
 class LiveAgent:

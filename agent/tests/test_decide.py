@@ -252,7 +252,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
             lease=lease(0),
             failsafe_until=NOW + 1,
         ),
-        (),
+        (KeepSlots(),),
     ),
     "demote_behind_history": (
         unlocked(primary(), peers=peers(peer(role="primary"))),

@@ -45,11 +45,11 @@ class SlowPeers(ScriptedPeers):
         super().__init__()
         self.clock = clock
         self.was_asked = asyncio.Event()
-        self.requests: list[tuple[dict[str, str], Mapping[str, str]]] = []
+        self.requests: list[tuple[dict[str, str], Mapping[str, Any]]] = []
 
     async def request_promises(
-        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
-    ) -> set[str]:
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, int]:
         self.requests.append(({name: each.api_url for name, each in members.items()}, body))
         self.clock.now += 1
         self.was_asked.set()

@@ -40,6 +40,7 @@ class Town:
         self.closing = asyncio.Event()
         self.promised: dict[str, Any] = {}
         self.url = ""
+        self.lsn = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         answer = self.answers.get(request.match_info["name"])
@@ -56,7 +57,8 @@ class Town:
         status = self.answers.get(name)
         if status is None:
             await self.closing.wait()
-        return web.Response(status=int(str(status or 503)), text="x")
+        headers = {"lsn": self.lsn} if self.lsn else {}
+        return web.Response(status=int(str(status or 503)), text="x", headers=headers)
 
 
 @pytest_asyncio.fixture
@@ -137,7 +139,7 @@ async def test_an_answer_that_makes_no_sense_is_none(town: Town, answer: str) ->
     assert set(await ask(town, "pg2", "pg3")) == {"pg3"}
 
 
-async def promises(town: Town, *names: str, within: float = 20.0) -> set[str]:
+async def promises(town: Town, *names: str, within: float = 20.0) -> dict[str, int]:
     """Ask the members *names* of *town* for their promise."""
     peers = HttpPeers(Ctl())
     members = {name: member(name, api_url=f"{town.url}/{name}/patroni") for name in names}
@@ -150,14 +152,19 @@ async def promises(town: Town, *names: str, within: float = 20.0) -> set[str]:
 class TestPromises:
     async def test_only_those_who_accept_have_promised(self, town: Town) -> None:
         town.answers = {"pg2": "200", "pg3": "409", "pg4": "502", "pg5": "500"}
-        assert await promises(town, "pg2", "pg3", "pg4", "pg5") == {"pg2"}
+        assert await promises(town, "pg2", "pg3", "pg4", "pg5") == {"pg2": 0}
         assert town.promised["pg2"] == {"name": "pg1"}
+
+    @pytest.mark.parametrize(("lsn", "position"), [("4711", 4711), ("far", 0), ("", 0)])
+    async def test_they_tell_where_they_are(self, town: Town, lsn: str, position: int) -> None:
+        town.answers, town.lsn = {"pg2": "200"}, lsn
+        assert await promises(town, "pg2") == {"pg2": position}
 
     async def test_one_that_hangs_costs_the_bound_and_no_promise_of_others(
         self, town: Town
     ) -> None:
         town.answers = {"pg2": "200"}
-        assert await promises(town, "pg2", "pg3", within=0.5) == {"pg2"}
+        assert await promises(town, "pg2", "pg3", within=0.5) == {"pg2": 0}
 
     @pytest.mark.parametrize("url", ["", "nonsense", "http://", "http://127.0.0.1:1/patroni"])
     async def test_one_that_cannot_be_asked_has_promised_nothing(
@@ -168,7 +175,7 @@ class TestPromises:
         members = {"pg2": member("pg2", api_url=f"{town.url}/pg2/patroni"),
                    "pg3": member("pg3", api_url=url)}  # fmt: skip
         try:
-            assert await peers.request_promises(members, {"name": "pg1"}, 20) == {"pg2"}
+            assert await peers.request_promises(members, {"name": "pg1"}, 20) == {"pg2": 0}
         finally:
             await peers.close()
 

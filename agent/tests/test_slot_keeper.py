@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgherd.model import Cluster, Instance
+    from pgherd.view import View
 
 LOGICAL: Final[dict[str, Any]] = {"type": "logical", "database": "app", "plugin": "pgoutput"}
 FEED: Final = {"slots": {"feed": LOGICAL}}
@@ -307,6 +308,33 @@ class TestAStandby:
             await kept.follows(standby(slots={**OTHERS, "feed": copied}), known)
             kept.now += 10_000
         assert kept.calls == []
+
+
+class TestWithoutEtcd:
+    """R38."""
+
+    def silent(self, instance: Instance, known: Cluster, **told: int) -> View:
+        return replace(view(instance, cluster=known), store_answers=False, told=told)
+
+    async def test_copies_follow_what_the_leader_tells_and_nothing_else_changes(
+        self, kept: Kept
+    ) -> None:
+        slots = {"pg3": slot(), "left_over": slot()}
+        known = replace(cluster(), status={"slots": {"pg3": 0x1100}})
+        await kept.keeper.keep(self.silent(standby(slots=slots), known, pg3=0x2000))
+        assert kept.calls == [("advance_slot", "pg3", str(0x2000))]
+
+    async def test_without_failsafe_mode_nothing_moves(self, kept: Kept) -> None:
+        known = replace(cluster(), status={"slots": {"pg3": 0x1100}})
+        await kept.keeper.keep(self.silent(standby(slots={"pg3": slot()}), known))
+        assert kept.calls == []
+
+    async def test_a_leader_lets_go_of_what_a_member_behind_another_has(self, kept: Kept) -> None:
+        third = member("pg3", tags={"replicatefrom": "pg2"})
+        instance = primary(slots={"pg2": slot(active=True), "pg3": slot()})
+        known = cluster(ME, members=[third])
+        await kept.keeper.keep(self.silent(instance, known, pg2=0x2000, pg3=0x1800))
+        assert kept.calls == [("advance_slot", "pg3", str(0x1800))]
 
 
 class TestFailoverSlots:

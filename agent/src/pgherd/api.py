@@ -199,7 +199,8 @@ class Api:
         is_trusted = bool(url) and login is not None and shows_login(request, login)
         if not is_trusted and not await comes_from(request.remote, urlsplit(url).hostname):
             return Answer(403, f"{request.remote} is not {leader}")
-        status, text = self._loop.failsafe.promise(view, leader, conn_url)
+        slots = body.get("slots")
+        status, text = self._loop.failsafe.promise(view, leader, conn_url, slots)
         return Answer(status, text, {"lsn": str(view.instance.position)} if status == 200 else {})
 
     async def _metrics(self) -> Answer:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from pgherd.guard import GuardState
@@ -21,9 +21,12 @@ class Peers(Protocol):
         """Return the answers that came within *within* seconds, by member name."""
 
     async def request_promises(
-        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
-    ) -> set[str]:
-        """Return who promised within *within* seconds to elect nobody else (`POST /failsafe`)."""
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, int]:
+        """Return who promised within *within* seconds to elect nobody else (`POST /failsafe`).
+
+        With the position that each has (bytes), 0 where it is not told.
+        """
 
 
 class Health(Protocol):

@@ -9,9 +9,12 @@ and in failsafe mode an election needs the answers of a majority too, so it meet
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.model import Member
+from pgherd.pgfiles import slot_name
+from pgherd.slots import positions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 # Whoever an agent before us may have promised something.
 SOMEBODY: Final = "somebody"
+# Slots that take more room are left out: a request must not be refused for its length.
+SLOTS_BYTES: Final = 8192
 # After a request that took long the next one follows this soon.
 RETRY_SECONDS: Final = 0.1
 
@@ -54,18 +59,27 @@ class Failsafe:
         self._promised: tuple[str, float] = (SOMEBODY, clock() + config.timing.lease_ttl)
         self._leader: Member | None = None
         self._written: Mapping[str, str] = {}
+        self._slots: Mapping[str, int] = {}
+        self._told: Mapping[str, int] = {}
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from now on."""
         self._config = config
 
-    def attend(self, cluster: Cluster | None, written: Mapping[str, str] | None = None) -> None:
+    def attend(
+        self,
+        cluster: Cluster | None,
+        written: Mapping[str, str] | None = None,
+        slots: Mapping[str, int] | None = None,
+    ) -> None:
         """Ask for promises from now on, as the leader of *cluster*, the last that etcd told.
 
         :param cluster: None while etcd answers, or there is nothing to lose.
         :param written: the members we wrote last as leader; etcd may have them, or those it told.
+        :param slots: how far the users of our slots are; the members' copies follow (R38).
         """
         self._written = written or {}
+        self._slots = slots or {}
         leader = cluster.leader if cluster is not None else None
         led = leader is not None and leader.name == self._config.name
         if cluster is not None and led and cluster.settings.failsafe_mode:
@@ -101,20 +115,25 @@ class Failsafe:
         others = {each: Member(each, {"api_url": url}) for each, url in urls.items()}
         others.pop(name, None)
         body = {"name": name, "conn_url": self._config.conn_url, "api_url": self._config.api_url}
-        if standing:
-            body["standing"] = "yes"
+        extra: dict[str, Any] = {"standing": "yes"} if standing else {}
+        if self._slots and not standing and len(json.dumps(self._slots)) < SLOTS_BYTES:
+            extra = {"slots": self._slots}
         sent = self._clock()
-        accepted = await self._peers.request_promises(others, body, timing.peer_timeout)
+        answers = await self._peers.request_promises(others, body | extra, timing.peer_timeout)
+        self._told = {slot_name(member): position for member, position in answers.items()}
         # Ourselves counted, whether or not the key already names us.
-        accepted.add(name)
+        accepted = {*answers, name}
         if all(2 * len(accepted & {*each, name}) > len({*each, name}) for each in electorates):
             self.until = sent + timing.lease_ttl - timing.margin
             self._on_promise(self.until)
 
-    def promise(self, view: View, leader: str, conn_url: str = "") -> tuple[int, str]:
+    def promise(
+        self, view: View, leader: str, conn_url: str = "", slots: Any = None
+    ) -> tuple[int, str]:
         """Answer *leader*'s request for a promise (`POST /failsafe`) with Patroni's words.
 
         :param conn_url: where its PostgreSQL is to be streamed from; empty for a candidate.
+        :param slots: how far the users of its slots are, by name, as it has sent them.
         :return: HTTP status and text.
         """
         cluster, now = view.cluster, self._clock()
@@ -136,6 +155,7 @@ class Failsafe:
             return 409, f"promised to {promised}"
         self._promise_to(leader)
         self._leader = Member(leader, {"conn_url": conn_url}) if conn_url else None
+        self._told = positions(slots)
         return 200, "Accepted"
 
     async def stand(self, cluster: Cluster) -> bool:
@@ -149,6 +169,7 @@ class Failsafe:
             return False
         self._promise_to(name)
         self._leader = None
+        self._told = {}
         before = self.until
         await self.ask(cluster, standing=True)
         return self.until > before
@@ -164,3 +185,7 @@ class Failsafe:
     def promised_leader(self, now: float) -> Member | None:
         """Return the leader, with where to stream from, that holds a promise of ours at *now*."""
         return self._leader if self.promised_to(now) is not None else None
+
+    def told(self, now: float) -> Mapping[str, int]:
+        """Return how far the users of slots are, by the request or the answers good at *now*."""
+        return self._told if now < self.until or self.promised_to(now) is not None else {}

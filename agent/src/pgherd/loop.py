@@ -26,6 +26,7 @@ from pgherd.operations import Operations
 from pgherd.pauses import PauseNote
 from pgherd.published import member_key
 from pgherd.rolling import find_roll
+from pgherd.slots import shared_positions
 from pgherd.switchover import Switchover
 from pgherd.tracking import Tracker
 from pgherd.upkeep import Upkeep
@@ -226,7 +227,9 @@ class Loop:
             self._pause.update(cluster.settings.pause)
         peers, reach = await self._ask_peers(cluster, instance, answers=answers)
         alone = cluster if instance.may_write and not answers else None
-        self.failsafe.attend(alone, self.upkeep.failsafe_written)
+        known = replace(self.view, cluster=alone, instance=instance)
+        slots = shared_positions(known) if alone is not None else {}
+        self.failsafe.attend(alone, self.upkeep.failsafe_written, slots)
         view = View(
             now=self.effects.clock(),
             me=self.config.name,
@@ -257,6 +260,7 @@ class Loop:
             phase=self.operations.phase,
             restores=bool(leaderless_methods(self.config)),
             fruitless=self.tracker.fruitless(now),
+            told=self.failsafe.told(now),
             copied_slots=self.effects.postgres.copies.ready,
             slots_to_copy=self.effects.postgres.copies.due,
         )

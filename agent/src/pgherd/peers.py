@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pgherd.settings import Tags
+from pgherd.settings import Tags, whole
 from pgherd.view import Peer
 
 if TYPE_CHECKING:
@@ -55,17 +55,21 @@ class HttpPeers:
         return {peer.name: peer for peer in answers if peer is not None}
 
     async def request_promises(
-        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
-    ) -> set[str]:
-        """Return who promised within *within* seconds to elect nobody else (`POST /failsafe`)."""
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, int]:
+        """Return who promised within *within* seconds to elect nobody else (`POST /failsafe`).
+
+        With the position that each has (bytes), 0 where it is not told.
+        """
         promised = await asyncio.gather(
             *(self._request_promise(member, body, within) for member in members.values())
         )
-        return {name for name, accepted in zip(members, promised, strict=True) if accepted}
+        answers = zip(members, promised, strict=True)
+        return {name: position for name, position in answers if position is not None}
 
     async def _request_promise(
-        self, member: Member, body: Mapping[str, str], within: float
-    ) -> bool:
+        self, member: Member, body: Mapping[str, Any], within: float
+    ) -> int | None:
         url = member.api_url.removesuffix("/patroni") + "/failsafe"
         try:
             async with (
@@ -77,10 +81,11 @@ class HttpPeers:
                 if response.status != 200:
                     text = (await response.text())[:100]
                     log.info("%s gives no promise: %d %s", member.name, response.status, text)
-                return response.status == 200
+                    return None
+                return whole(response.headers.get("lsn")) or 0
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             log.info("%s gives no promise: %s", member.name, str(error) or type(error).__name__)
-            return False
+            return None
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

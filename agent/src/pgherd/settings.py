@@ -18,7 +18,7 @@ def whole(value: Any) -> int | None:
     """
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

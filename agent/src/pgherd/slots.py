@@ -86,10 +86,14 @@ def published_positions(view: View) -> dict[str, int]:
     """
     if not view.store_answers:
         return dict(view.told)
-    slots = view.cluster.status.get("slots") if view.cluster else None
+    return positions(view.cluster.status.get("slots") if view.cluster else None)
+
+
+def positions(slots: Any) -> dict[str, int]:
+    """Return the positions by slot that somebody else has written; what is none is left out."""
     given = slots if isinstance(slots, dict) else {}
-    positions = {str(name): whole(at) for name, at in given.items()}
-    return {name: at for name, at in positions.items() if at is not None}
+    read = {str(name): whole(at) for name, at in given.items()}
+    return {name: at for name, at in read.items() if at}
 
 
 def retained(view: View) -> frozenset[str]:
@@ -122,19 +126,19 @@ def needs(view: View) -> dict[str, Need]:
     if cluster is None or not settings.use_slots:
         return {}
     is_everywhere = settings.member_slots_ttl > 0
-    positions = published_positions(view)
+    known = published_positions(view)
     found: dict[str, Need] = {}
     if is_everywhere and not leads(view):
-        found = {name: Need(name, position=positions.get(name)) for name in sorted(retained(view))}
+        found = {name: Need(name, position=known.get(name)) for name in sorted(retained(view))}
     for member in cluster.members.values():
         name, is_here = slot_name(member.name), upstream_of(view, member) == view.me
         if not member.tags.nostream and (is_everywhere or is_here):
             # Where the leader's slot is, WAL is still kept for the member.
-            known = None if leads(view) and view.store_answers else positions.get(name)
-            position = known if known is not None else member.position
+            told = None if leads(view) and view.store_answers else known.get(name)
+            position = told if told is not None else member.position
             found[name] = Need(name, is_used_here=is_here, position=position)
     for slot in settings.permanent_slots:
-        need = _permanent(view, slot, positions.get(slot.name), found)
+        need = _permanent(view, slot, known.get(slot.name), found)
         if need is not None:
             found[slot.name] = need
     found.pop(slot_name(view.me), None)
@@ -323,6 +327,11 @@ def status(view: View, needed: Mapping[str, Need], kept: Iterable[str]) -> dict[
     members = {slot_name(view.me), *needed, *kept} - permanent if is_everywhere else set()
     written: dict[str, Any] = {"slots": known} if known else {}
     return written | ({"retain_slots": sorted(members)} if members else {})
+
+
+def shared_positions(view: View) -> dict[str, int]:
+    """Return what a leader tells the members of slots while etcd is silent."""
+    return positions(status(view, needs(view), ()).get("slots"))
 
 
 def candidates(view: View) -> list[str]:

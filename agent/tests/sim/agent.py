@@ -61,13 +61,13 @@ class SimPeers:
         return {peer.name: peer for peer in answers if peer is not None}
 
     async def request_promises(
-        self, members: Mapping[str, Member], body: Mapping[str, str], within: float
-    ) -> set[str]:
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, int]:
         leader = body["name"]
         statuses = await asyncio.gather(
             *(self._exchange(member, within, leader) for member in members.values())
         )
-        return {name for name, status in zip(members, statuses, strict=True) if status == 200}
+        return {name: 0 for name, status in zip(members, statuses, strict=True) if status == 200}
 
     async def _ask(self, member: Member, within: float) -> Peer | None:
         body = await self._exchange(member, within, None)

@@ -148,8 +148,8 @@ def _promises_anybody() -> tuple[Patch, ...]:
 
 
 def _majority_of_one() -> tuple[Patch, ...]:
-    async def request(peers: Any, members: Any, body: Any, within: float) -> set[str]:
-        return set(members)
+    async def request(peers: Any, members: Any, body: Any, within: float) -> dict[str, int]:
+        return dict.fromkeys(members, 0)
 
     return (patch("agent.tests.sim.agent.SimPeers.request_promises", request),)
 

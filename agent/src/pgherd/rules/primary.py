@@ -3,9 +3,9 @@
 
 from typing import Final
 
-from pgherd.actions import Demote, Lead, ReleaseKey, Retire, TakeKey
+from pgherd.actions import Demote, KeepSlots, Lead, ReleaseKey, Retire, TakeKey
 from pgherd.rules import handover, sync
-from pgherd.rules.rule import Rule, nothing
+from pgherd.rules.rule import Rule
 from pgherd.rules.successors import others_can_lead, someone_went_on
 from pgherd.view import View
 
@@ -44,7 +44,7 @@ RULES: Final = (
     Rule(
         "lead_by_promise",
         lambda view: view.instance.is_primary and view.leads_by_promise and not view.store_answers,
-        nothing,
+        lambda view: (KeepSlots(),),
         "etcd does not answer; a majority of the members has promised to elect nobody else",
     ),
     Rule(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 HOST: Final = "ops1"
 STOP_WITHIN: Final = 60
 NAME: Final = "lab_subscriber"
+COUNT: Final = f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{NAME}'"
+# How a standby tells that it has a copy of every slot.
+MISSING: Final = r"^pgherd_failover_slots_missing\S* 0\.0$"
+SLOT_WITHIN: Final = 30
 DIRECTORY: Final = "/var/lib/postgresql/lab-subscriber"
 # A server that vanished is noticed, and another one tried, within seconds.
 SETTINGS: Final = (
@@ -71,27 +76,54 @@ class Subscriber:
             "target_session_attrs=read-write connect_timeout=2 tcp_user_timeout=3000"
         )
         # With the start of its copy behind it, the slot is one that standbys can copy.
+        slot = "failover = true"
+        if not self.has_failover_slots(leader):
+            # Before PostgreSQL 17 the cluster's agents copy it, if it is theirs.
+            self._make_permanent(leader)
+            slot = "create_slot = false"
         self._query(
-            f"CREATE SUBSCRIPTION {NAME} CONNECTION '{conninfo}' PUBLICATION {NAME} "
-            "WITH (failover = true)"
+            f"CREATE SUBSCRIPTION {NAME} CONNECTION '{conninfo}' PUBLICATION {NAME} WITH ({slot})"
         )
+
+    def has_failover_slots(self, host: str) -> bool:
+        """Tell whether *host*'s PostgreSQL keeps logical slots on standbys by itself."""
+        return int(self.cluster.query(host, "SHOW server_version_num")[0][0]) >= 170000
+
+    def _make_permanent(self, leader: str) -> None:
+        spec = {"type": "logical", "database": self.cluster.target(leader).dbname,
+                "plugin": "pgoutput"}  # fmt: skip
+        status, text = self.cluster.ask(leader, "PATCH", "/config", {"slots": {NAME: spec}})
+        if status != 200:
+            raise LabError(f"The slot is not configured: {text}")
+        deadline = time.monotonic() + SLOT_WITHIN
+        while self.cluster.query(leader, COUNT) != [("1",)]:
+            if time.monotonic() > deadline:
+                raise LabError(f"{leader} has not made the slot in {SLOT_WITHIN} s.")
+            time.sleep(0.2)
 
     def await_copies(self, within: float) -> str:
         """Wait until both standbys have a copy of the slot to go on with; return who leads."""
-        sql = (
-            "SELECT count(*) FROM pg_replication_slots "
-            f"WHERE slot_name = '{NAME}' AND synced AND NOT temporary"
-        )
         deadline = time.monotonic() + within
         while True:
             # Who leads may change on a busy machine.
             leader = self.cluster.await_healthy(within)
             standbys = [host for host in MEMBERS if host != leader]
-            if [self.cluster.query(host, sql) for host in standbys] == [[("1",)]] * 2:
+            by_itself = self.has_failover_slots(leader)
+            if not by_itself:
+                # With each checkpoint the subscriber's slot moves on, which a copy waits for.
+                self.cluster.query(leader, "CHECKPOINT", 30)
+            if all(self._has_copy(host, by_itself=by_itself) for host in standbys):
                 return leader
             if time.monotonic() > deadline:
                 raise LabError(f"No copy of the slot on both of {standbys} in {within:g} s.")
             time.sleep(0.2)
+
+    def _has_copy(self, host: str, *, by_itself: bool) -> bool:
+        sql = COUNT + (" AND synced AND NOT temporary" if by_itself else "")
+        if self.cluster.query(host, sql) != [("1",)]:
+            return False
+        page = self.cluster.rest(host, "/metrics")[1]
+        return by_itself or re.search(MISSING, page, re.MULTILINE) is not None
 
     def rows(self, run: str) -> Counter[int]:
         """Return how often each of the rows of *run* was applied."""

@@ -47,6 +47,7 @@ class Story:
     applied: Counter[int] = field(default_factory=Counter)
     slots: dict[str, list[str]] = field(default_factory=dict)
     too_early: bool = True
+    by_itself: bool = True
 
 
 def set_wal_level(cluster: Cluster, level: str) -> None:
@@ -130,7 +131,9 @@ def story() -> Iterator[Story]:
     subscriber, told = Subscriber(lab, cluster), Story()
     subscriber.start(await_synchronous(cluster, Store(lab)))
     leader = subscriber.await_copies(COPIED_WITHIN)
-    told.too_early = gets_ahead(lab, cluster, subscriber, leader)
+    told.by_itself = subscriber.has_failover_slots(leader)
+    if told.by_itself:
+        told.too_early = gets_ahead(lab, cluster, subscriber, leader)
     probe = Probe(cluster.targets(), run=uuid.uuid4().hex)
     probe.start()
     try:
@@ -170,10 +173,13 @@ def test_no_acknowledged_row_is_lost(story: Story) -> None:
 
 def test_the_subscriber_has_what_the_publisher_has(story: Story) -> None:
     assert story.published - set(story.applied) == set(), "lost on the way"
-    assert set(story.applied) - story.published == set(), "ahead of the new leader"
+    if story.by_itself:
+        assert set(story.applied) - story.published == set(), "ahead of the new leader"
 
 
 def test_it_gets_nothing_that_the_next_leader_might_lack(story: Story) -> None:
+    if not story.by_itself:
+        pytest.skip("before PostgreSQL 17 subscribers wait for no standby")
     assert not story.too_early
 
 

@@ -17,6 +17,7 @@ from agent.tests.etcd_processes import free_ports
 from pgherd.__main__ import main
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -89,6 +90,10 @@ class Agent:
     def say(self, method: str, path: str, status: int, body: Any = "", **headers: str) -> None:
         """Have it answer so; said again for one path, the answers are given in turn."""
         self.answers.setdefault((method, path), []).append((status, body, headers))
+
+    def use_tls(self, context: ssl.SSLContext) -> None:
+        """Speak TLS on connections from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def stop(self) -> None:
         self._server.shutdown()

@@ -134,6 +134,20 @@ class TestHelp:
         assert "Did you mean 'list'?" in problems
 
 
+def test_the_version_may_be_asked_for_as_of_other_programs(pgherd: Command) -> None:
+    assert pgherd("--version") == (0, f"pgherd {__version__}\n", "")
+
+
+def test_a_module_that_is_not_installed_is_named(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that the role has not prepared."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    code, _, problems = host("query", "-c", "SELECT 1")
+    assert code == 1
+    assert problems == "pgherd: this needs the Python module psycopg: apt install python3-psycopg\n"
+
+
 def test_another_clusters_name_is_2(pgherd: Command, tmp_path: Path) -> None:
     path = write(tmp_path, raw_config(tmp_path))
     code, _, problems = pgherd("list", "other", "-c", path)

@@ -14,6 +14,7 @@ import yaml
 
 from agent.tests.builders import raw_config
 from agent.tests.command import Agent, Command, agent, pgherd
+from agent.tests.door import make_certificate
 from agent.tests.etcd_processes import free_ports
 from pgherd.client_config import build_client, is_client
 from pgherd.commands import session
@@ -129,6 +130,7 @@ def outside(pgherd: Command, agent: Agent, tmp_path: Path) -> Outside:
     known = Outside(pgherd, agent, tmp_path)
     asked = {"agents": [f"http://127.0.0.1:{free_ports(1)[0]}", f"http://{agent.address}"]}
     known.say(scope="demo", ctl={"authentication": ACCOUNT, **asked})
+    agent.say("GET", "/config", 200, {"ttl": 30})
     agent.say("GET", "/cluster", 200, {**known.cluster(), "scope": "demo"})
     return known
 
@@ -154,7 +156,8 @@ class TestByAgents:
         outside.say(scope="demo", ctl={"agents": [f"http://127.0.0.1:{free_ports(1)[0]}"]})
         code, _, complaint = outside("list")
         assert code == 3
-        assert "no agent that ctl.agents names answers" in complaint
+        assert "no agent of ctl.agents answers" in complaint
+        assert complaint.endswith("does not answer: Connection refused\n")
 
     def test_what_looks_at_a_hosts_files_says_where_to_run_it(self, outside: Outside) -> None:
         code, _, complaint = outside("doctor")
@@ -179,6 +182,24 @@ class TestByAgents:
         assert code == 1
         ca = outside.path.with_name("none.crt")
         assert complaint == f"pgherd: ctl: {ca}: cannot be used: No such file or directory\n"
+
+    @pytest.mark.parametrize("trusted", [True, False])
+    def test_a_certificate_that_is_not_trusted_is_told_from_silence(
+        self, outside: Outside, trusted: bool
+    ) -> None:
+        tls = make_certificate(outside.path.parent, "agent")
+        context = tls.context()
+        assert context
+        outside.agent.use_tls(context)
+        ctl = {"agents": [f"https://{outside.agent.address}"]}
+        outside.say(scope="demo", ctl={**ctl, "cacert": tls.certificate} if trusted else ctl)
+        code, output, complaint = outside("show-config")
+        if trusted:
+            assert (code, output) == (0, "ttl: 30\n")
+        else:
+            assert code == 3
+            assert "a certificate that is not trusted" in complaint
+            assert "see ctl.cacert" in complaint
 
     def test_the_clusters_name_may_be_left_to_the_command_line(self, outside: Outside) -> None:
         asked = {"agents": [f"http://{outside.agent.address}"]}

@@ -341,6 +341,17 @@ class TestWhereItComesFrom:
         assert await asyncio.to_thread(session.node, {"api_url": url}) == {}
 
 
+@pytest.mark.parametrize("command", ["history", "show-config", "topology", "dsn", "pause"])
+def test_whatever_needs_etcd_tells_what_the_agent_says_meanwhile(host: Host, command: str) -> None:
+    ours = {"rule": "lead_by_promise", "why": "a majority has promised to wait"}
+    host.agent.answers.clear()
+    host.agent.say("GET", "/patroni", 200, {"role": "primary", "state": "running", "pgherd": ours})
+    code, output, problems = host(command)
+    assert (code, output) == (3, "")
+    assert "etcd does not answer; the agent of this host does: primary, running" in problems
+    assert problems.endswith("systemctl status etcd\n")
+
+
 def test_without_etcd_the_agent_tells_of_this_host_at_least(host: Host) -> None:
     ours = {"rule": "lead_by_promise", "why": "a majority has promised to wait"}
     host.agent.answers[("GET", "/cluster")] = [(503, "etcd does not answer", {})]

@@ -140,12 +140,20 @@ class TestRestart:
         code, _, problems = host("restart", "pg9", "--force")
         assert (code, problems) == (1, "pgherd: there is no member 'pg9'; members: pg1, pg2, pg3\n")
 
-    def test_one_that_does_not_answer_is_1(self, host: Host) -> None:
+    def test_when_none_answers_it_is_3_and_says_where_to_look(self, host: Host) -> None:
         [port] = free_ports(1)
         host.show(host.member("pg2", api_url=f"http://127.0.0.1:{port}/patroni"))
-        code, output, _ = host("restart", "--force")
-        assert code == 1
-        assert "does not answer: Connection refused" in output
+        code, output, problems = host("restart", "--force")
+        assert (code, problems) == (3, "pgherd: not done on pg2\n")
+        assert "does not answer: Connection refused; look there at `systemctl" in output
+
+    def test_when_only_some_do_not_answer_it_is_1(self, host: Host) -> None:
+        [port] = free_ports(1)
+        silent = host.member("pg2", api_url=f"http://127.0.0.1:{port}/patroni")
+        host.show(host.member("pg1", "leader"), silent)
+        host.agent.say("POST", "/reload", 202, "reload scheduled")
+        code, _, problems = host("reload", "--force")
+        assert (code, problems) == (1, "pgherd: not done on pg2\n")
 
     def test_it_is_asked_first(self, host: Host) -> None:
         assert host("restart")[0] == 2

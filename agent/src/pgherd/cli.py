@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
+from pgherd import __version__
 from pgherd.commands.drawing import has_colours
 from pgherd.errors import ConfigError, NobodyAnswersError, PgherdError, TooLateError
 
@@ -52,7 +53,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Change who leads": {
         "switchover": Entry("lead", "Hand the lead over to a standby."),
-        "failover": Entry("lead", "Make a member leader though there is none."),
+        "failover": Entry("lead", "Make a member leader where there is none."),
         "pause": Entry("maintain", "Switch automatic failover off."),
         "resume": Entry("maintain", "Switch automatic failover on again."),
     },
@@ -132,9 +133,13 @@ class Commands(click.Group):
     type=click.Path(dir_okay=False, path_type=Path),
     help="The configuration file.",
 )
+@click.version_option(__version__, message="pgherd %(version)s")
 @click.pass_context
 def cli(context: click.Context, path: Path | None) -> None:
-    """Look after the PostgreSQL cluster of this host."""
+    """Look after the PostgreSQL cluster of this host, or of the one a client's file names.
+
+    CLUSTER, its name, may be left out; names of members come after it.
+    """
     context.color = has_colours()
 
 

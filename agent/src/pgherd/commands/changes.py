@@ -71,9 +71,7 @@ def read_config(session: Session) -> dict[str, Any]:
             return reply.mapping()
     except NobodyAnswersError:
         pass
-    from pgherd.commands.keys import with_keys
-
-    cluster = with_keys(session.known, lambda store: store.load())
+    cluster = session.keys(lambda store: store.load())
     if cluster.config is None:
         raise PgherdError("etcd holds no configuration of this cluster: it was never started")
     return dict(cluster.config)
@@ -102,7 +100,6 @@ def change_config(session: Session, patch: Mapping[str, Any]) -> Reply:
 
 
 def _change_in_etcd(session: Session, patch: Mapping[str, Any]) -> Reply:
-    from pgherd.commands.keys import with_keys
     from pgherd.dynamic_schema import check_dynamic
     from pgherd.etcd import Compare, Put
     from pgherd.store import dump
@@ -127,4 +124,4 @@ def _change_in_etcd(session: Session, patch: Mapping[str, Any]) -> Reply:
                 return Reply(200, dump(new))
         raise PgherdError("the configuration changes all the time: try again")
 
-    return with_keys(session.known, change)
+    return session.keys(change)

@@ -24,7 +24,9 @@ _within = click.option(
 
 @click.command("demote-cluster")
 @session_command(force=True)
-@click.option("--host", metavar="HOST", help="Where the other leads; several with commas.")
+@click.option(
+    "--host", metavar="HOST", help="Where the other one's leader is; several with commas."
+)
 @click.option("--port", type=int, metavar="PORT", help="Its port.")
 @click.option("--restore-command", metavar="COMMAND", help="Fetches WAL from its archive.")
 @click.option("--primary-slot-name", metavar="NAME", help="A slot that it keeps for us.")
@@ -95,7 +97,6 @@ def remove_command(session: Session) -> None:
     The data of PostgreSQL stay where they are. While an agent runs it is refused: stop them first
     (systemctl stop pgherd). Without a terminal --force is needed.
     """
-    from pgherd.commands.keys import with_keys
     from pgherd.etcd import Compare, Delete
 
     scope = session.known.scope
@@ -105,7 +106,7 @@ def remove_command(session: Session) -> None:
         _, found = await store.etcd.range(base)
         return list(found)
 
-    found = with_keys(session.known, read)
+    found = session.keys(read)
     if not found:
         raise PgherdError(f"etcd holds nothing of cluster {scope}")
     alive = [key for key in found if key.lease]
@@ -125,7 +126,7 @@ def remove_command(session: Session) -> None:
         same = [Compare(key.key, "mod_revision", key.mod_revision) for key in found]
         return bool(await store.etcd.txn(same, [Delete(key.key) for key in found]))
 
-    if not with_keys(session.known, delete):
+    if not session.keys(delete):
         raise PgherdError("the keys have just changed: is an agent running?")
     if session.as_json:
         session.answer({"ok": True, "deleted": [key.key for key in found]})

@@ -66,12 +66,16 @@ def dsn_command(session: Session, *, role: str | None, member: str | None, uri: 
 @_member
 @click.option("-c", "--command", "sql", metavar="SQL", help="What to run.")
 @click.option("--file", "source", metavar="FILE", help="The same from a file; - for stdin.")
-@click.option("-d", "--dbname", default="postgres", show_default=True, help="Where.")
+@click.option(
+    "-d", "--dbname", metavar="NAME", default="postgres", show_default=True, help="Database."
+)
 @click.option("-U", "--username", metavar="NAME", help="As whom, if not the superuser.")
 @click.option("--password", is_flag=True, help="Ask for the password.")
 @click.option("--tsv", is_flag=True, help="Columns separated by tabs.")
 @click.option("-w", "--watch", is_flag=True, help="Again and again until Ctrl-C.")
-@click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="With -w.")
+@click.option(
+    "--every", default=1.0, show_default=True, metavar="SECONDS", help="Between, with -w."
+)
 def query_command(
     session: Session,
     *,

@@ -43,11 +43,20 @@ def show_config_command(session: Session) -> None:
 
 @click.command("edit-config")
 @session_command(force=True)
-@click.option("-s", "--set", "sets", multiple=True, metavar="KEY=VALUE", help="null removes KEY.")
+@click.option(
+    "-s",
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="KEY may be a.b.c; null removes it.",
+)
 @click.option(
     "-p", "--pg", "pgs", multiple=True, metavar="NAME=VALUE", help="A PostgreSQL setting."
 )
-@click.option("--apply", "apply_file", metavar="FILE", help="Lay a YAML file on it; - for stdin.")
+@click.option(
+    "--apply", "apply_file", metavar="FILE", help="Merge a YAML file into it; - for stdin."
+)
 @click.option("--replace", "replace_file", metavar="FILE", help="Replace it by a YAML file.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not show the difference.")
 def edit_config_command(

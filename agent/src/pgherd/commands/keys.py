@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pgherd.errors import (
     ConfigError,
@@ -15,7 +15,6 @@ from pgherd.errors import (
     StoreUnavailableError,
 )
 from pgherd.etcd import Etcd
-from pgherd.published import cluster_body
 from pgherd.store import Store
 
 if TYPE_CHECKING:
@@ -66,9 +65,7 @@ def with_keys(config: Config | Client, work: Callable[[Store], Awaitable[Result]
     :raises StoreError: it refuses.
     """
     if not config.etcd_endpoints:
-        raise NobodyAnswersError(
-            "no agent that ctl.agents names answers; etcd3.hosts names no etcd"
-        )
+        raise NobodyAnswersError("no agent of ctl.agents answers, and etcd3.hosts names no etcd")
 
     async def run() -> Result:
         async with opened(config) as store:
@@ -89,15 +86,3 @@ def with_keys(config: Config | Client, work: Callable[[Store], Awaitable[Result]
         raise StoreError(
             f"etcd refuses: {error}; its user and password are etcd3.username and etcd3.password"
         ) from error
-
-
-def read_cluster(config: Config | Client) -> dict[str, Any]:
-    """Return what `GET /cluster` would, from a fresh read of etcd.
-
-    :raises NobodyAnswersError: it does not answer.
-    """
-
-    async def read(store: Store) -> dict[str, Any]:
-        return cluster_body(await store.load(), config.scope)
-
-    return with_keys(config, read)

@@ -32,7 +32,9 @@ OPERATION: Final = "x-pgherd-operation"
 
 @click.command("switchover")
 @session_command(force=True)
-@click.option("--leader", "--primary", "leader", metavar="NAME", help="Who leads now.")
+@click.option(
+    "--leader", "--primary", "leader", metavar="NAME", help="Refuse if it does not lead now."
+)
 @click.option("--candidate", metavar="NAME", help="Who shall lead; the best standby if not given.")
 @scheduled_option
 def switchover_command(
@@ -71,7 +73,7 @@ def switchover_command(
 @session_command(force=True)
 @click.option("--candidate", metavar="NAME", help="Who shall lead.")
 def failover_command(session: Session, *, candidate: str | None) -> None:
-    """Make a member leader though there is none, or though it may lack acknowledged writes.
+    """Make a member leader where there is none, or though it may lack acknowledged writes.
 
     With a healthy leader a switchover is what you want: a failover may lose data.
     """
@@ -147,8 +149,6 @@ def _settle(session: Session) -> None:
 
 def _operations(session: Session) -> list[dict[str, Any]]:
     """Return what is remembered of operations, nothing when nobody tells."""
-    from pgherd.commands.keys import with_keys
-
     try:
         reply = session.read("/operations")
         if reply.status == 200 and isinstance(reply.json(), list):
@@ -156,7 +156,7 @@ def _operations(session: Session) -> list[dict[str, Any]]:
     except NobodyAnswersError:
         pass
     try:
-        cluster = with_keys(session.known, lambda store: store.load())
+        cluster = session.keys(lambda store: store.load())
     except PgherdError:
         return []
     return [entry.published() for entry in cluster.ledger]

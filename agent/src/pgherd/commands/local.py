@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgherd.commands.session import config_option, json_option
+from pgherd.commands.session import config_option, host_option, json_option
 from pgherd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("agent")
-@config_option
+@host_option
 def agent_command(path: Path) -> None:
     """Run the agent of this host (systemd does that).
 
@@ -30,7 +30,7 @@ def agent_command(path: Path) -> None:
 
 
 @click.command("guard")
-@config_option
+@host_option
 def guard_command(path: Path) -> None:
     """Run the guard of this host (systemd does that).
 

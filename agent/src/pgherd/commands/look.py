@@ -25,9 +25,15 @@ LEADER_SECONDS: Final = 0.5
 
 
 def _watchable(function: Callable[..., None]) -> Callable[..., None]:
-    verbose = click.option("-v", "--verbose", is_flag=True, help="Ask every member for its rule.")
+    verbose = click.option(
+        "-v", "--verbose", is_flag=True, help="What each is doing: the rule it follows."
+    )
     every = click.option(
-        "--every", default=1.0, metavar="SECONDS", show_default=True, help="How often, with -w."
+        "--every",
+        default=1.0,
+        metavar="SECONDS",
+        show_default=True,
+        help="Between two looks, with -w.",
     )
     watch = click.option("-w", "--watch", is_flag=True, help="Show again until Ctrl-C.")
     return watch(every(verbose(function)))
@@ -153,9 +159,7 @@ def _history(session: Session) -> list[list[Any]]:
         rows = None
     if isinstance(rows, list):
         return rows
-    from pgherd.commands.keys import with_keys
-
-    return [list(row) for row in with_keys(session.known, lambda store: store.load()).history]
+    return [list(row) for row in session.keys(lambda store: store.load()).history]
 
 
 @click.command("version")
@@ -163,7 +167,8 @@ def _history(session: Session) -> list[list[Any]]:
 def version_command(session: Session) -> None:
     """Show versions, of members too.
 
-    Without a name only that of this program; the cluster's name asks all members, others those.
+    Without a name only that of this program; with the cluster's name those of all members, with
+    names of members theirs.
     """
     own = {"pgherd": __version__, "patroni": PATRONI_VERSION}
     text = f"pgherd {__version__} (speaks Patroni {PATRONI_VERSION})"

@@ -13,7 +13,7 @@ from pgherd.commands.session import session_command
 if TYPE_CHECKING:
     from pgherd.commands.session import Session
 
-_wait = click.option("--wait", "waits", is_flag=True, help="Until every member heeds it.")
+_wait = click.option("--wait", "waits", is_flag=True, help="End only when every member heeds it.")
 _within = click.option(
     "--within", default=60.0, show_default=True, metavar="SECONDS", help="How long to wait."
 )

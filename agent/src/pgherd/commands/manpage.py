@@ -18,7 +18,7 @@ CODES: Final = (
     ("0", "done"),
     ("1", "refused or failed, or somebody said no at a prompt; standard error says why"),
     ("2", "the command line was wrong, or there was no terminal to ask at"),
-    ("3", "nobody answers: neither the agent of this host nor etcd, or none of the members"),
+    ("3", "nobody answers: neither the agent of this host nor etcd, or none of the members meant"),
     ("4", "what was waited for did not come to hold in time"),
     ("78", "agent only: the configuration or the data directory needs a human"),
     ("130", "interrupted"),

@@ -82,7 +82,16 @@ class Told:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._silent: list[str] = []
         self.results: list[dict[str, Any]] = []
+
+    def ask(self, row: Mapping[str, Any], method: str, path: str, body: Any = None) -> Reply:
+        """Have the member *row* do something; one that does not answer answers 503."""
+        try:
+            return self._session.act([row], method, path, body)
+        except NobodyAnswersError as error:
+            self._silent.append(str(row["name"]))
+            return Reply(503, str(error))
 
     def note(self, name: str, reply: Reply, took: float | None = None) -> None:
         """Show what the member *name* answered.
@@ -98,13 +107,16 @@ class Told:
     def finish(self) -> None:
         """Print it for a script.
 
+        :raises NobodyAnswersError: none of the members answered.
         :raises PgherdError: a member refused or failed.
         """
         failed = [each["member"] for each in self.results if each["status"] not in (200, 202)]
         if self._session.as_json:
             self._session.answer({"ok": not failed, "results": self.results})
         if failed:
-            raise PgherdError(f"not done on {', '.join(failed)}")
+            nobody = len(self._silent) == len(self.results)
+            error = NobodyAnswersError if nobody else PgherdError
+            raise error(f"not done on {', '.join(failed)}")
 
 
 def ask_each(
@@ -128,10 +140,7 @@ def ask_each(
     told = Told(session)
     for row in rows:
         begun = time.monotonic()
-        try:
-            reply = session.act([row], method, path, body)
-        except NobodyAnswersError as error:
-            reply = Reply(503, str(error))
+        reply = told.ask(row, method, path, body)
         if reply.status in fine:
             reply = Reply(200, reply.text)
         told.note(str(row["name"]), reply, time.monotonic() - begun if timed else None)
@@ -143,22 +152,25 @@ def ask_each(
 @click.command("restart")
 @session_command(members=True, force=True)
 @role_option
-@click.option("--any", "any_one", is_flag=True, help="One of them, whichever.")
+@click.option("--any", "any_one", is_flag=True, help="Only one of them, whichever.")
 @scheduled_option
 @click.option("--pg-version", metavar="VERSION", help="Only where PostgreSQL is older than this.")
 @click.option("--pending", is_flag=True, help="Only members that wait for a restart.")
-@click.option("--timeout", "start_timeout", metavar="SECONDS", help="How long a start may take.")
 @click.option(
-    "--rolling", is_flag=True, help="All, by the agents: standbys, a switchover, the old leader."
+    "--timeout", "start_timeout", metavar="SECONDS", help="Give up on a start that takes longer."
+)
+@click.option(
+    "--rolling", is_flag=True, help="By the agents: standbys, a switchover, the old leader."
 )
 def restart_command(
     session: Session, *, role: str, any_one: bool, rolling: bool, pending: bool, **given: Any
 ) -> None:
     """Restart PostgreSQL, now or later, one by one: standbys first, the leader last.
 
-    Only if a setting is lowered that standbys must not have below the leader's it comes first.
+    The leader comes first where a setting is lowered that standbys must not have below the leader's
+    (max_connections, say). What fails on one member is not tried on the next.
 
-    A leader that is restarted takes no writes for that long; with --rolling a standby that was
+    A leader that is restarted takes no writes for that long. With --rolling a standby that was
     restarted leads meanwhile, and clients wait for one switchover only. A rolling restart goes on
     without this command, which only follows it; `pgherd flush rolling` ends it.
     """
@@ -265,14 +277,16 @@ def reload_command(session: Session, *, role: str) -> None:
 
 @click.command("reinit")
 @session_command(members=True, force=True)
-@click.option("--from-leader", is_flag=True, help="Copy the leader, not a standby for clones.")
-@click.option("--cancel", is_flag=True, help="End what the member is doing for this.")
-@click.option("--wait", "waits", is_flag=True, help="Until it streams again.")
+@click.option(
+    "--from-leader", is_flag=True, help="Copy the leader, though a standby has the tag clonefrom."
+)
+@click.option("--cancel", is_flag=True, help="First end what the member is busy with.")
+@click.option("--wait", "waits", is_flag=True, help="End only when it streams again.")
 def reinit_command(session: Session, *, from_leader: bool, cancel: bool, waits: bool) -> None:
     """Copy a standby anew from the leader.
 
-    What it has now is thrown away. --force goes ahead without asking and also cancels what the
-    member is doing.
+    What it has now is thrown away once the copy is there. --force goes ahead without asking, and
+    cancels what the member is busy with.
     """
     cluster = session.cluster()
     names = session.members
@@ -287,7 +301,7 @@ def reinit_command(session: Session, *, from_leader: bool, cancel: bool, waits: 
     for row in rows:
         name = str(row["name"])
         begun = time.monotonic()
-        reply = session.act([row], "POST", "/reinitialize", body)
+        reply = told.ask(row, "POST", "/reinitialize", body)
         if reply.is_good and waits:
             session.tell(f"{name}: {reply.text}")
             _await_copy(session, name)
@@ -315,10 +329,10 @@ def _await_copy(session: Session, name: str) -> None:
 
 
 @click.command("flush")
-@session_command(members=True, force=True)
+@session_command(members=True, force=True, words="restart|switchover|rolling")
 @role_option
 def flush_command(session: Session, *, role: str) -> None:
-    """Cancel scheduled restarts or the switchover: pgherd flush restart|switchover|rolling.
+    """Cancel scheduled restarts or the switchover, or a rolling restart that is under way.
 
     `restart` may be followed by the members it is about; a rolling restart ends with the member
     that is just being restarted.

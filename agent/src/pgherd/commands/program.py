@@ -19,8 +19,8 @@ SHELLS = ("bash", "zsh", "fish")
 def completion_command(shell: str, as_json: bool) -> None:
     """Print the shell's completion script.
 
-    For one session: source <(pgherd completion bash). For all of them as a file where the shell
-    looks, which the role has seen to for bash.
+    For one session: source <(pgherd completion bash). For every session write it to a file where
+    the shell looks for such; hosts of a cluster have that for bash.
     """
     from pgherd.cli import cli
 

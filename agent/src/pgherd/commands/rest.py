@@ -93,7 +93,7 @@ class Rest:
         try:
             connection.connect()
         except OSError as error:
-            raise UnreachableError(f"{base} does not answer: {_reason(error)}") from error
+            raise UnreachableError(f"{base} {_failure(error)}") from error
         try:
             _notice_death(connection.sock)
             connection.sock.settimeout(within)
@@ -101,7 +101,7 @@ class Rest:
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         except (OSError, HTTPException) as error:
-            raise NobodyAnswersError(f"{base} does not answer: {_reason(error)}") from error
+            raise NobodyAnswersError(f"{base} {_failure(error)}") from error
         finally:
             connection.close()
         return Reply(
@@ -116,8 +116,17 @@ class Rest:
         return HTTPConnection(host, url.port, timeout=within)
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _failure(error: Exception) -> str:
+    """Say what came of a request that was not answered."""
+    # Loaded with the HTTP client.
+    from ssl import SSLCertVerificationError, SSLError
+
+    if isinstance(error, SSLCertVerificationError):
+        return f"shows a certificate that is not trusted ({error.verify_message}): see ctl.cacert"
+    if isinstance(error, SSLError):
+        return f"and we do not agree on TLS: {error.reason or error}; see ctl.certfile, ctl.cacert"
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"does not answer: {reason}"
 
 
 def _notice_death(connected: socket.socket) -> None:

@@ -9,7 +9,7 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -17,10 +17,13 @@ from pgherd.commands.rest import READ_SECONDS, Reply, Rest, UnreachableError, ba
 from pgherd.errors import ConfigError, NobodyAnswersError, PgherdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from pgherd.client_config import Client
     from pgherd.config import Config
+    from pgherd.store import Store
+
+Result = TypeVar("Result")
 
 CONFIG: Final = "/etc/pgherd/pgherd.yml"
 # Of who looks after a cluster from a machine that is no host of it; below the user's configuration.
@@ -54,6 +57,8 @@ class Session:
         self.as_json = as_json
         self.force = force
         self.names = tuple(names)
+        # What came of asking agents when none answered.
+        self._silence: list[str] = []
 
     @cached_property
     def known(self) -> Config | Client:
@@ -141,6 +146,7 @@ class Session:
                 return self.rest.get(base, path, within=within)
             except NobodyAnswersError as error:
                 problems.append(str(error))
+        self._silence = problems
         raise NobodyAnswersError("; ".join(problems) or "there is no agent to ask")
 
     def cluster(self) -> dict[str, Any]:
@@ -154,14 +160,27 @@ class Session:
             reply = Reply(0, "")
         if reply.status == 200 and "members" in reply.mapping():
             return reply.mapping()
-        from pgherd.commands.keys import read_cluster
+        from pgherd.published import cluster_body
+
+        async def read_keys(store: Store) -> dict[str, Any]:
+            return cluster_body(await store.load(), self.known.scope)
+
+        return self.keys(read_keys)
+
+    def keys(self, work: Callable[[Store], Awaitable[Result]]) -> Result:
+        """Do *work* on the cluster's keys in etcd.
+
+        :raises NobodyAnswersError: etcd does not answer; it tells what an agent says meanwhile.
+        :raises StoreError: it refuses.
+        """
+        from pgherd.commands.keys import with_keys
 
         try:
-            return read_cluster(self.known)
+            return with_keys(self.known, work)
         except NobodyAnswersError as error:
             told = self._told_of_itself()
             if told is None:
-                raise
+                told = "; ".join([str(error), *self._silence])
             raise NobodyAnswersError(told) from error
 
     def _told_of_itself(self) -> str | None:
@@ -204,7 +223,11 @@ class Session:
             if reply.status in (401, 403):
                 raise PgherdError(f"{row.get('name')}: {reply.text}; {LOGIN_REMEDY}")
             return reply
-        raise UnreachableError("; ".join(problems) or "no member has published itself")
+        if not problems:
+            raise UnreachableError(
+                "no member has published itself: is pgherd running on the hosts?"
+            )
+        raise UnreachableError(f"{'; '.join(problems)}; look there at `systemctl status pgherd`")
 
     def confirm(self, question: str) -> None:
         """Ask a person, unless told not to.
@@ -255,10 +278,14 @@ def own_path() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", OWN_CONFIG)
 
 
-def _default_path() -> Path:
+def _given_path() -> str | Path | None:
     context = click.get_current_context(silent=True)
     given = context.find_root().params.get("path") if context else None
-    given = given or os.environ.get("PGHERD_CONFIG")
+    return given or os.environ.get("PGHERD_CONFIG")
+
+
+def _default_path() -> Path:
+    given = _given_path()
     if given:
         return Path(given)
     host = Path(CONFIG)
@@ -274,18 +301,26 @@ def _unread(path: Path) -> list[str]:
     return []
 
 
-def _config_option(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _host_path() -> Path:
+    return Path(_given_path() or CONFIG)
+
+
+def _config_option(
+    *names: str, host: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    places = CONFIG if host else f"{CONFIG}, else ~/.config/{OWN_CONFIG}"
     return click.option(
         *names,
         "path",
-        default=_default_path,
+        default=_host_path if host else _default_path,
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
-        help=f"Configuration file [{CONFIG}, else ~/.config/{OWN_CONFIG}].",
+        help=f"Configuration file [{places}].",
     )
 
 
 config_option = _config_option("-c", "--config")
+host_option = _config_option("-c", "--config", host=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 force_option = click.option(
     "-y", "--yes", "--force", "force", is_flag=True, help="Ask nothing: go ahead."
@@ -293,12 +328,13 @@ force_option = click.option(
 
 
 def session_command(
-    *, members: bool = False, force: bool = False, short_config: bool = True
+    *, members: bool = False, force: bool = False, short_config: bool = True, words: str = ""
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command its session as first argument, and the options that go with it.
 
     :param members: names of members may be given, after that of the cluster or alone.
     :param force: it asks before it acts.
+    :param words: one of these is to be among the names; separated by `|`.
     :param short_config: `-c` names the configuration file, as in most commands.
     """
 
@@ -312,7 +348,8 @@ def session_command(
                 session.check_names()
             function(session, **others)
 
-        metavar = "[CLUSTER] [MEMBER]..." if members else "[CLUSTER]"
+        metavar = " ".join(["[CLUSTER]", *([words] if words else [])])
+        metavar += " [MEMBER]..." if members else ""
         shared = [_config_option("-c", "--config") if short_config else _config_option("--config")]
         shared += [json_option, *([force_option] if force else [])]
         # Click shows them in the opposite order: its own options come before those of them all.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pgherd.commands.session import LEADING, leader_of, session_command
+from pgherd.commands.session import ETCD_REMEDY, LEADING, leader_of, session_command
 from pgherd.errors import NobodyAnswersError, PgherdError, StoreError, TooLateError
 from pgherd.ledger import find
 
@@ -179,7 +179,7 @@ def await_cluster(
     except TimeoutError as error:
         text = f"after {within:g} s: {'; '.join(problems)}"
         if "etcd" in problems[0]:
-            raise NobodyAnswersError(text) from error
+            raise NobodyAnswersError(f"{text}; {ETCD_REMEDY}") from error
         raise TooLateError(text) from error
 
 
@@ -218,14 +218,14 @@ def informed_cluster(session: Session, within: float) -> dict[str, Any]:
     :param within: seconds; after that it is returned as it is.
     """
     body = session.cluster()
-    if not _uninformed(body):
+    if not _uninformed(body) or not session.known.etcd_endpoints:
         return body
     from pgherd.published import cluster_body
 
     with contextlib.suppress(TooLateError, NobodyAnswersError):
         await_cluster(
             session,
-            lambda cluster: _uninformed(cluster_body(cluster, session.config.scope)),
+            lambda cluster: _uninformed(cluster_body(cluster, session.known.scope)),
             within,
         )
     return session.cluster()
@@ -256,25 +256,29 @@ def await_operation(
 
 @click.command("wait")
 @session_command(members=True)
-@click.option("--leader", is_flag=False, flag_value="", metavar="[NAME]", help="Somebody leads.")
+@click.option(
+    "--leader", is_flag=False, flag_value="", metavar="[NAME]", help="NAME leads; alone: anybody."
+)
 @click.option(
     "--role",
     metavar="ROLE",
     type=click.Choice(ROLES),
-    help=f"MEMBER (this host's) is: {', '.join(ROLES)}.",
+    help=f"MEMBER, else this host's, is one of {', '.join(ROLES)}.",
 )
 @click.option("--state", metavar="STATE", help="MEMBER is running, streaming, …")
 @click.option("--replicas", type=int, metavar="N", help="N standbys stream, or more.")
 @click.option("--no-pending-restart", "settled", is_flag=True, help="Nobody needs a restart.")
 @click.option("--paused/--not-paused", default=None, help="Maintenance mode is on, or off.")
-@click.option("--operation", metavar="ID", help="It has ended; exit code 1 unless it is done.")
+@click.option("--operation", metavar="ID", help="That one has ended; code 1 unless it is done.")
 @click.option("--healthy", is_flag=True, help="A leader, and all others stream; the default.")
-@click.option("--within", default=60.0, show_default=True, metavar="SECONDS", help="How long.")
+@click.option(
+    "--within", default=60.0, show_default=True, metavar="SECONDS", help="How long to wait."
+)
 def wait_command(session: Session, *, within: float, **given: Any) -> None:
     """Wait until a state holds, for scripts.
 
-    All that is asked for must hold at once. Exit code 4 when it did not in time, and one line says
-    what was missing.
+    All that is asked for must hold at the same time; nothing asked for is --healthy. Exit code 4
+    when it did not in time, and one line says what was missing.
     """
     members = session.members
     if not members and (given["role"] or given["state"]):

@@ -182,6 +182,7 @@ class TestTheCluster:
         known = config(tmp_path, etcd3={"hosts": ["127.0.0.1:1"]})
         found = list(examine_cluster.etcd(Patient(config=known)))  # type: ignore[arg-type]
         assert levels(found) == ["problem", "problem"]
+        assert found[0].text.count("http://127.0.0.1:1") == 1
         assert "it has no quorum" in found[1].text
 
     def test_a_peer_that_answers_nothing(self, tmp_path: Path) -> None:

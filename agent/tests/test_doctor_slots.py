@@ -123,3 +123,4 @@ class TestRealSlots:
             [silent] = await self.look(node)
             assert silent.level.value == "problem"
             assert silent.text.startswith("PostgreSQL of this host: ")
+            assert silent.text.endswith("failed: Connection refused")

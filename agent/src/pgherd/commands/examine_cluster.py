@@ -53,7 +53,8 @@ async def _examine_etcd(config: Config) -> list[Finding]:
         for endpoint, status in zip(client.endpoints, told, strict=True):
             if isinstance(status, BaseException):
                 remedy = "on that host: systemctl status etcd; journalctl -u etcd"
-                findings.append(problem("etcd", f"{endpoint}: {status}", remedy))
+                text = str(status).removeprefix(endpoint).strip()
+                findings.append(problem("etcd", f"{endpoint} {text}", remedy))
                 continue
             leaders.add(status.leader_id)
             findings.append(good("etcd", f"{endpoint} answers, version {status.version}"))
@@ -147,6 +148,12 @@ def connect(config: Config, **place: Any) -> psycopg.Connection[dict[str, Any]]:
     )
 
 
+def reason_of(error: Exception) -> str:
+    """Return the line of libpq's that tells what happened, without its questions."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if not line.endswith("?")), "no answer")
+
+
 def _postgresql_of(patient: Patient, row: Mapping[str, Any]) -> Iterator[Finding]:
     import psycopg
 
@@ -159,7 +166,7 @@ def _postgresql_of(patient: Patient, row: Mapping[str, Any]) -> Iterator[Finding
             ).fetchone()
             after = time.time()
     except psycopg.Error as error:
-        reason = (str(error).strip().splitlines() or ["no answer"])[-1]
+        reason = reason_of(error)
         remedy = (
             f"is PostgreSQL running on {name}, its port open, and pg_hba.conf as site.yml says?"
         )

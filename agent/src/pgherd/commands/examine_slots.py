@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.commands.drawing import size
-from pgherd.commands.examine_cluster import connect
+from pgherd.commands.examine_cluster import connect, reason_of
 from pgherd.commands.findings import Finding, good, hint, problem, warning
 from pgherd.commands.session import LEADING
 from pgherd.pgfiles import slot_name
@@ -46,7 +46,7 @@ def slots(patient: Patient) -> Iterator[Finding]:
         except psycopg.Error as error:
             # What is wrong with the others is told where they are looked at.
             if name == patient.name:
-                reason = (str(error).strip().splitlines() or ["no answer"])[-1]
+                reason = reason_of(error)
                 remedy = "pgherd list --verbose shows what the agent is at; see PostgreSQL's log"
                 yield problem("replication", f"PostgreSQL of this host: {reason}", remedy)
             continue

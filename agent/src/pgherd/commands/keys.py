@@ -76,11 +76,11 @@ def with_keys(config: Config | Client, work: Callable[[Store], Awaitable[Result]
     except StoreUnavailableError as error:
         if not config.name:
             raise NobodyAnswersError(
-                f"etcd does not answer ({error}); can this machine reach it, and does it run?"
+                f"etcd does not answer; can this machine reach it, and does it run? {error}"
             ) from error
         raise NobodyAnswersError(
-            f"neither the agent on this host nor etcd answers ({error}); look at "
-            "`systemctl status pgherd etcd`"
+            "neither the agent on this host nor etcd answers; look at `systemctl status pgherd "
+            f"etcd`: {error}"
         ) from error
     except StoreError as error:
         raise StoreError(

@@ -178,7 +178,7 @@ class Session:
         try:
             return with_keys(self.known, work)
         except NobodyAnswersError as error:
-            told = self._told_of_itself()
+            told = None if self._silence else self._told_of_itself()
             if told is None:
                 told = "; ".join([str(error), *self._silence])
             raise NobodyAnswersError(told) from error

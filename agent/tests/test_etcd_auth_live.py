@@ -59,7 +59,8 @@ async def guarding(real_etcd: Etcd) -> AsyncIterator[tuple[str, ...]]:
         ("user/delete", {"name": ROOT.username}),
         ("role/delete", {"role": "demo"}),
     ]
-    async with client(real_etcd.endpoints, ROOT) as root:
+    # One endpoint only: what is hedged may be done twice, and a user is added once.
+    async with client(real_etcd.endpoints[:1], ROOT) as root:
         with contextlib.suppress(StoreError):
             await root._call("/v3/auth/role/add", {"name": "root"})
         for path, body in steps:

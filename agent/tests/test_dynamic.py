@@ -143,6 +143,7 @@ class TestWhatMembersShare:
             "callbacks": {"on_start": "true"},
             "create_replica_methods": ["own", "basebackup"],
             "own": {"command": "true", "no_leader": True},
+            "rewind": ["progress", {"debug": False}],
         }
         await stage.put(config={"ttl": 30, "postgresql": shared})
         await stage.round()
@@ -154,6 +155,7 @@ class TestWhatMembersShare:
         assert postgres.replica_methods == ("own", "basebackup")
         assert postgres.method_options == {"own": {"command": "true", "no_leader": True}}
         assert stage.loop.view.restores
+        assert postgres.rewind_options == {"progress": True, "debug": False}
 
     async def test_a_file_that_says_so_wins(self, stage: Stage) -> None:
         own = replace(stage.rig.config.postgres, pg_hba=("local all all trust",), use_slots=False)

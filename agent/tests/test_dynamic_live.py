@@ -22,6 +22,8 @@ from pgherd.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    import pytest
+
     from pgherd.view import View
 
 
@@ -101,6 +103,16 @@ async def test_what_waits_for_a_restart_is_known_before_anybody_is_judged_by_it(
         [entry] = [each for each in other.loop.view.cluster.ledger if each.kind == KIND]
         assert (entry.state, entry.result) == ("done", "restarted pg2, pg1")
         assert [await shown(node, "max_connections") for node in (one, two)] == ["160"] * 2
+
+
+async def test_a_cluster_that_gives_primaries_no_time_to_start_is_born(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agents = Agents(ttl=30, primary_start_timeout=0)
+    async with nodes(1) as [one], ended(agents):
+        agent = await agents.start(one)
+        await agent.leads()
+    assert "bootstrap" not in caplog.text
 
 
 async def test_what_somebody_stored_unchecked_keeps_no_server_from_starting() -> None:

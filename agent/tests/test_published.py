@@ -16,6 +16,7 @@ from agent.tests.builders import (
     config,
     member,
     primary,
+    raw_config,
     standby,
     starting,
     stopped,
@@ -24,6 +25,7 @@ from agent.tests.builders import (
     unlocked,
     view,
 )
+from pgherd.config import build
 from pgherd.decide import decide
 from pgherd.model import Instance
 from pgherd.published import cluster_body, member_key, patroni_body, role, state
@@ -103,6 +105,12 @@ class TestTheMemberKey:
         assert published["replication_state"] == "streaming"
         # Numbers: patronictl shows `unknown` for text.
         assert (published["receive_lsn"], published["replay_lsn"]) == (0x3000, 0x2000)
+
+    def test_an_address_for_clients_is_told_as_patroni_does(self) -> None:
+        raw = raw_config()
+        raw["postgresql"]["proxy_address"] = "192.0.2.9:6432"
+        published = member_key(build(raw), view())
+        assert published["proxy_url"] == "postgres://192.0.2.9:6432/postgres"
 
     def test_of_a_standby_that_does_not_stream(self) -> None:
         published = member_key(CONFIG, view(standby(receiver_status=None)))

@@ -388,10 +388,13 @@ class TestArchive:
             await real(programs, program, *arguments, heard=heard)
 
         monkeypatch.setattr(Programs, "watch", watch)
+        object.__setattr__(first.config.postgres, "rewind_options", {"progress": True})
         await rejoin(first.postgres, second.member, second.member, True, WITHIN)
         await streams_from(first, second)
         assert waiting <= {path.name for path in archive.iterdir()}
-        assert "--restore-target-wal" in seen
+        assert {"--restore-target-wal", "--progress"} <= set(seen)
+        [source] = [each for each in seen if each.startswith("--source-server=")]
+        assert "user='pgherd_rewind'" in source, "its own account, which is no superuser"
 
     async def test_a_failure_is_told_and_the_rejoin_goes_on(
         self, pair: list[Node], caplog: pytest.LogCaptureFixture

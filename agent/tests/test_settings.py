@@ -57,6 +57,13 @@ class TestSynchronousMode:
         assert (given.synchronous_node_count, given.maximum_lag_on_failover) == (2, 2 << 20)
         assert (given.member_slots_ttl, given.primary_start_timeout) == (1800, 60)
 
+    def test_a_start_that_is_waited_for_is_bounded_as_somebody_says(self) -> None:
+        assert Settings.parse({"primary_start_timeout": 0}).start_seconds == 300
+        assert Settings.parse({"primary_start_timeout": 60}).start_seconds == 60
+        raw = {"primary_start_timeout": 60, "postgresql": {"pg_ctl_timeout": "2min"}}
+        assert Settings.parse(raw).start_seconds == 120
+        assert Settings.parse(raw, {"pg_ctl_timeout": 7.5}).start_seconds == 7.5
+
     def test_the_file_of_a_member_wins_for_that_member(self) -> None:
         """3.2."""
         raw = {"postgresql": {"use_slots": True, "use_pg_rewind": True}}

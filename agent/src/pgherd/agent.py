@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ from pgherd.guard import Guards, InProcessGuard
 from pgherd.health import Health
 from pgherd.loop import Effects, Loop
 from pgherd.notify import Notifier
+from pgherd.patronis import told_by_environment
 from pgherd.peers import HttpPeers
 from pgherd.postgres import Postgres
 from pgherd.postmaster import Cage
@@ -119,6 +121,8 @@ class Agent:
         self._api.start()
         self._systemd.ready("serving")
         self._obey_signals()
+        for sentence in (*self._loop.config.unheeded, *told_by_environment(os.environ)):
+            log.warning("%s", sentence)
         try:
             await until_one_ends(
                 self._loop.run(),

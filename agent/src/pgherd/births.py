@@ -89,7 +89,7 @@ async def _start_standby(config: Config, postgres: Postgres, remote: Remote) -> 
     settings = Settings.parse(config.bootstrap_config)
     await postgres.configure(config, {**settings.parameters, **remote.recovery_parameters})
     await postgres.start_standby(remote)
-    await postgres.wait_until_answering(settings.primary_start_timeout)
+    await postgres.wait_until_answering(settings.start_seconds)
 
 
 async def _start_primary(config: Config, postgres: Postgres, tell: Tell) -> None:
@@ -106,7 +106,7 @@ async def _start_primary(config: Config, postgres: Postgres, tell: Tell) -> None
         await postgres.configure(config, settings.parameters)
     else:
         await postgres.start_primary()
-        await postgres.wait_until_answering(settings.primary_start_timeout)
+        await postgres.wait_until_answering(settings.start_seconds)
     await postgres.create_accounts()
     if config.post_init:
         await run_post_init(postgres, config.post_init)

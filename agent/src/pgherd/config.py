@@ -17,6 +17,7 @@ import yaml
 from pgherd.access_config import Access, Ctl, Login, build_access, build_ctl
 from pgherd.errors import ConfigError
 from pgherd.method_schema import program_options
+from pgherd.patronis import without_effect
 from pgherd.schema import check
 from pgherd.settings import Tags
 
@@ -126,6 +127,9 @@ class PostgresConfig:
     keep_diverged: KeepDiverged = KeepDiverged()
     use_slots: bool | None = None
     use_pg_rewind: bool | None = None
+    pg_ctl_timeout: float | None = None
+    rewind_options: Mapping[str, Any] = field(default_factory=dict)
+    proxy_address: str = ""
     recovery_conf: Mapping[str, Any] = field(default_factory=dict)
     replica_methods: tuple[str, ...] = ()
     method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -185,6 +189,7 @@ class Config:
     fencing: Fencing = Fencing()
     method: BootstrapMethod | None = None
     post_init: str = ""
+    unheeded: tuple[str, ...] = ()
     etcd_login: Login | None = None
 
     @property
@@ -298,6 +303,7 @@ def build(raw: Mapping[str, Any]) -> Config:
         runtime_dir=Path(raw.get("runtime_dir", "/run/pgherd")),
         watchdog=_watchdog(raw.get("watchdog", {})),
         fencing=_fencing(raw.get("fencing", {})),
+        unheeded=tuple(without_effect(raw)),
     )
 
 
@@ -347,6 +353,7 @@ def shared_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
         "pg_ident": tuple(raw.get("pg_ident", ())),
         "recovery_conf": raw.get("recovery_conf", {}),
         "replica_methods": names,
+        "rewind_options": program_options(raw.get("rewind", {})),
         "method_options": {name: each for name, each in options.items() if each},
         "callbacks": raw.get("callbacks", {}),
         "pre_promote": raw.get("pre_promote", ""),
@@ -379,5 +386,7 @@ def _postgres(raw: Mapping[str, Any], scope: str) -> PostgresConfig:
         keep_diverged=KeepDiverged(**raw.get("keep_diverged", {})),
         use_slots=raw.get("use_slots"),
         use_pg_rewind=raw.get("use_pg_rewind"),
+        pg_ctl_timeout=raw.get("pg_ctl_timeout"),
+        proxy_address=raw.get("proxy_address", ""),
         **shared_settings(raw),
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.config import Timing, shared_settings
 from pgherd.dynamic_schema import check_dynamic, without_nulls
+from pgherd.patronis import without_effect
 from pgherd.schema import check_timing
 from pgherd.server_settings import Known, check_parameters, known_settings
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What the file of a member may decide for that member alone, being read in every round.
-LOCAL: Final = ("use_slots", "use_pg_rewind")
+LOCAL: Final = ("use_slots", "use_pg_rewind", "pg_ctl_timeout")
 
 
 def parameters_of(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -47,6 +48,7 @@ class Dynamic:
         self._postgres = postgres
         self._raw: Mapping[str, Any] | None = None
         self._unwanted: tuple[str, ...] = ()
+        self._unheeded: tuple[str, ...] = ()
         self._known: Known | None = None
 
     def complete(self, cluster: Cluster) -> Cluster:
@@ -80,6 +82,10 @@ class Dynamic:
             for problem in problems:
                 log.error("dynamic configuration: %s; it is not heeded", problem)
         self._unwanted = self.problems = tuple(problems)
+        unheeded = tuple(without_effect(raw))
+        for sentence in set(unheeded) - set(self._unheeded):
+            log.warning("dynamic configuration: %s", sentence)
+        self._unheeded = unheeded
         postgres = replace(self.given.postgres, **self._shared(raw))
         return replace(self.given, timing=self._timing(raw), postgres=postgres)
 

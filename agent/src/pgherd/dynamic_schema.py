@@ -14,6 +14,7 @@ from typing import Any, Final
 from pgherd.method_schema import (
     CALLBACKS,
     NOT_FOR_BASEBACKUP,
+    NOT_FOR_REWIND,
     is_command,
     is_method,
     is_methods,
@@ -128,7 +129,7 @@ POSTGRESQL: Final[Section] = {
     "pg_ctl_timeout": _seconds(1),
     "create_replica_methods": Key(is_methods),
     "basebackup": Key(is_options_without(NOT_FOR_BASEBACKUP)),
-    "rewind": Key(is_options_without(frozenset())),
+    "rewind": Key(is_options_without(NOT_FOR_REWIND)),
     "callbacks": {name: Key(is_command) for name in CALLBACKS},
     "pre_promote": Key(is_command),
     "before_stop": Key(is_command),

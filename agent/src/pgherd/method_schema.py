@@ -18,6 +18,13 @@ NOT_FOR_BASEBACKUP: Final = frozenset(
         "dbname", "host", "port", "username", "password",
     }
 )  # fmt: skip
+# The same of pg_rewind.
+NOT_FOR_REWIND: Final = frozenset(
+    {
+        "target-pgdata", "source-pgdata", "source-server", "write-recovery-conf", "dry-run",
+        "restore-target-wal", "config-file", "no-ensure-shutdown", "version", "help",
+    }
+)  # fmt: skip
 # What the agent itself decides of initdb.
 NOT_FOR_INITDB: Final = frozenset({"pgdata", "username", "pwfile", "pwprompt"})
 

@@ -90,6 +90,8 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         data["tags"] = tags
     if view.scheduled_restart is not None:
         data["scheduled_restart"] = dict(view.scheduled_restart.raw)
+    if config.postgres.proxy_address:
+        data["proxy_url"] = f"postgres://{config.postgres.proxy_address}/postgres"
     if view.settings.pause:
         data["pause"] = True
     if instance.pending_restart:

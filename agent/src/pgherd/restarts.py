@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS: Final = 60.0
 # Clients wait while a server stops: it is stopped immediately, and recovers, after this. Seconds.
 STOP_SECONDS: Final = 30.0
-# Used where `primary_start_timeout` is 0, seconds.
-START_SECONDS: Final = 300.0
 # What a restart takes besides what is bounded: rounds of the loop, programs, seconds.
 SLACK_SECONDS: Final = 15.0
 # A round has shown a change to others within this time, seconds.
@@ -152,7 +150,7 @@ def start_seconds(view: View, request: Restart | None) -> float:
     """Return how long the new start may take."""
     if request is not None and request.within is not None:
         return request.within
-    return view.settings.primary_start_timeout or START_SECONDS
+    return view.settings.start_seconds
 
 
 def _stop_seconds(view: View) -> float:

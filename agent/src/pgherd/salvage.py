@@ -14,6 +14,7 @@ from pgherd.datadir import REPLACED, REWINDING, put_in_place, set_aside
 from pgherd.errors import CommandError, PostgresError
 from pgherd.history import Past
 from pgherd.kept import DATA, Attic
+from pgherd.methods import long_options
 from pgherd.model import format_lsn, parse_lsn
 from pgherd.programs import UNHEARD
 from pgherd.wal import record_end, segment_bytes, segment_place
@@ -203,7 +204,7 @@ class Salvage:
         with contextlib.suppress(CommandError):
             if await self._setting("restore_command", place):
                 options.append("--restore-target-wal")
-        return options
+        return options + long_options(self._postgres.config.postgres.rewind_options)
 
     async def copy_anew(self, leader: Member, found: Divergence, place: Path | None) -> None:
         """Copy *leader*; the old directory is kept if it fits, else gone when the copy is there.

@@ -13,6 +13,7 @@ from pgherd.method_schema import (
     CALLBACKS,
     NOT_FOR_BASEBACKUP,
     NOT_FOR_INITDB,
+    NOT_FOR_REWIND,
     is_command,
     is_method,
     is_methods,
@@ -20,6 +21,7 @@ from pgherd.method_schema import (
     is_plain_mapping,
     sections,
 )
+from pgherd.patronis import why_refused
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 FENCING_MODES: Final = ("off", "best_effort", "required")
@@ -271,6 +273,11 @@ SCHEMA: Final[Section] = {
         "pg_ident": Key(_is_lines),
         "use_slots": Key(_is_flag),
         "use_pg_rewind": Key(_is_flag),
+        "remove_data_directory_on_rewind_failure": Key(_is_flag),
+        "remove_data_directory_on_diverged_timelines": Key(_is_flag),
+        "rewind": Key(is_options_without(NOT_FOR_REWIND)),
+        "pg_ctl_timeout": Key(_is_seconds),
+        "proxy_address": Key(_is_address),
         "recovery_conf": Key(is_plain_mapping),
         "create_replica_methods": Key(is_methods),
         "basebackup": Key(is_options_without(NOT_FOR_BASEBACKUP)),
@@ -353,9 +360,13 @@ def check_section(
     problems = []
     for key in raw:
         if key not in section:
+            path = f"{prefix}{key}"
+            if reason := why_refused(path):
+                problems.append(f"{path}: is not supported: {reason}")
+                continue
             near = get_close_matches(str(key), section, 1)
             hint = f"; did you mean `{prefix}{near[0]}`?" if near else ""
-            problems.append(f"{prefix}{key}: unknown key{hint}")
+            problems.append(f"{path}: unknown key{hint}")
     for key, spec in section.items():
         path = f"{prefix}{key}"
         if isinstance(spec, dict):

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pgherd.slot_settings import PermanentSlot, ignored_slots, permanent_slots
 from pgherd.units import amount
+
+# A start is given so long where nobody says anything else, seconds.
+START_SECONDS: Final = 300.0
 
 
 def whole(value: Any) -> int | None:
@@ -92,6 +95,7 @@ class Settings:
     check_timeline: bool = False
     primary_start_timeout: float = 300
     primary_stop_timeout: float = 0
+    pg_ctl_timeout: float = 0
     member_slots_ttl: float = 1800
     max_timelines_history: int = 0
     pause: bool = False
@@ -115,6 +119,11 @@ class Settings:
         is_set = self.primary_stop_timeout > 0 and self.synchronous_mode != "off"
         return self.primary_stop_timeout if is_set else default
 
+    @property
+    def start_seconds(self) -> float:
+        """How long a start that somebody waits for may take until PostgreSQL answers."""
+        return self.pg_ctl_timeout or self.primary_start_timeout or START_SECONDS
+
     @classmethod
     def parse(cls, raw: Mapping[str, Any], local: Mapping[str, Any] | None = None) -> Settings:
         """Read what ``/config`` holds; a value of the wrong type counts as not given.
@@ -131,6 +140,7 @@ class Settings:
             check_timeline=raw.get("check_timeline") is True,
             primary_start_timeout=_renamed(raw, "start_timeout", 300),
             primary_stop_timeout=_renamed(raw, "stop_timeout", 0),
+            pg_ctl_timeout=_number(postgresql, "pg_ctl_timeout", 0, "s"),
             max_timelines_history=max(0, int(_number(raw, "max_timelines_history", 0))),
             member_slots_ttl=max(0.0, _number(raw, "member_slots_ttl", 1800, "s")),
             pause=raw.get("pause") is True,

@@ -59,7 +59,7 @@ class Restart:
     """A restart that is to be made now.
 
     :param since: when it was asked for, CLOCK_BOOTTIME seconds.
-    :param within: seconds the new start may take; None for `primary_start_timeout`.
+    :param within: seconds the new start may take; None for the bound of every start.
     """
 
     since: float

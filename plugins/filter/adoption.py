@@ -66,7 +66,7 @@ TAKEN: Mapping[str, frozenset[str]] = {
     "postgresql": _words(
         "listen connect_address data_dir config_dir bin_dir pgpass authentication parameters "
         "pg_hba pg_ident recovery_conf custom_conf use_unix_socket use_unix_socket_repl use_slots "
-        "use_pg_rewind pg_ctl_timeout remove_data_directory_on_rewind_failure "
+        "use_pg_rewind rewind proxy_address pg_ctl_timeout remove_data_directory_on_rewind_failure "
         "remove_data_directory_on_diverged_timelines basebackup database callbacks pre_promote "
         "before_stop create_replica_methods create_replica_method"
     ),
@@ -76,6 +76,9 @@ TAKEN: Mapping[str, frozenset[str]] = {
 SAME_WORDS = (
     "use_slots",
     "use_pg_rewind",
+    "rewind",
+    "proxy_address",
+    "pg_ctl_timeout",
     "recovery_conf",
     "basebackup",
     "callbacks",

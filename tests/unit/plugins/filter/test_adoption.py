@@ -124,7 +124,13 @@ def test_only_what_this_hosts_files_alone_decide_becomes_a_parameter() -> None:
 def test_commands_and_methods_go_on_by_their_own_names() -> None:
     here = facts()
     methods = {"create_replica_method": ["fast", "basebackup"], "fast": {"command": "/x"}}
-    commands = {"callbacks": {"on_start": "/y"}, "pre_promote": "/z"}
+    commands = {
+        "callbacks": {"on_start": "/y"},
+        "pre_promote": "/z",
+        "rewind": ["debug"],
+        "proxy_address": "10.0.0.9:6432",
+        "pg_ctl_timeout": 90,
+    }
     here["config"]["postgresql"].update(methods | commands)
     assert adoption_problems(HOSTS, hostvars(pg1=here), "17") == []
     assert adopted_variables(here)["agent_config"]["postgresql"] == {

@@ -92,9 +92,11 @@ class Stage:
 
     @property
     def sync(self) -> tuple[str, str | None, int] | None:
-        """Leader, voters and quorum of the key `/sync`, None when there is none."""
-        value = json.loads(self.key("sync") or "null")
-        return (value["leader"], value["sync_standby"], value["quorum"]) if value else None
+        """Leader, voters and quorum of the key `/sync`, None when it names nobody."""
+        value = json.loads(self.key("sync") or "{}")
+        if value.get("leader") is None:
+            return None
+        return value["leader"], value["sync_standby"], value["quorum"]
 
     async def rounds(self, count: int = 20) -> list[str]:
         """Go round until nothing changes any more; return the steps of sync and names taken.

@@ -86,6 +86,8 @@ ANY_ONE = 'ANY 1 ("pg2","pg3")'
 LED_BY_US = synchronous(ME, OUR_SYNC)
 STANDBYS = cluster(ME, config={"standby_cluster": {"host": "remote"}})
 FAILSAFE = {"pg1": "http://pg1:8008", "pg2": "http://pg2:8008", "pg3": "http://pg3:8008"}
+# What `/sync` is after an election of a cluster whose commits wait for nobody.
+NUMBERED = SyncKey("", timeline=2)
 PROMISING = cluster(None, config={"failsafe_mode": True}, failsafe=FAILSAFE)
 
 
@@ -267,7 +269,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         view(standby(), cluster=synchronous(ME)),
         (WriteSync(SyncKey(ME, timeline=2)),),
     ),
-    "promote": (view(standby(), cluster=cluster(ME)), (Promote(),)),
+    "promote": (view(standby(), cluster=cluster(ME, numbered=2)), (Promote(timeline=2),)),
     "reserve_timeline": (
         view(standby(), cluster=synchronous(ME, sync_key(ME, "pg2,pg3"))),
         (WriteSync(sync_key(ME, "pg2,pg3", timeline=2)),),
@@ -296,7 +298,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "wait_for_initialize": (unlocked(cluster=cluster(None, initialize=None)), ()),
     "inherit": (
         unlocked(cluster=cluster(None, status={"heir": {"name": ME, "position": 0x2F00}})),
-        (TakeKey(),),
+        (TakeKey(NUMBERED),),
     ),
     "leave_it_to_heir": (
         unlocked(cluster=cluster(None, status={"heir": {"name": "pg2", "position": 0x2F00}})),
@@ -304,7 +306,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     ),
     "take_key_as_asked": (
         unlocked(cluster=cluster(None, handover=Handover(None, ME)), peers=peers(AHEAD)),
-        (TakeKey(),),
+        (TakeKey(NUMBERED),),
     ),
     "leave_it_to_candidate": (unlocked(cluster=cluster(None, handover=Handover(None, "pg2"))), ()),
     "stop_receiving": (
@@ -324,7 +326,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         (),
     ),
     "peer_is_preferred": (unlocked(peers=peers(peer(priority=2))), ()),
-    "take_key": (unlocked(), (TakeKey(),)),
+    "take_key": (unlocked(), (TakeKey(NUMBERED),)),
     "wait": (view(store_answers=False, cluster=cluster(None)), ()),
 }
 

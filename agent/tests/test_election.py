@@ -30,7 +30,6 @@ from agent.tests.builders import (
 from pgherd.actions import (
     Follow,
     StopReceiving,
-    TakeKey,
 )
 from pgherd.decide import decide
 from pgherd.handover import Handover
@@ -387,7 +386,7 @@ def takers(world: tuple[tuple[int, int, int], ...], waited: float) -> list[int]:
     return [
         index
         for index in everybody
-        if TakeKey() in decide(seen_by(index, world, everybody, waited)).actions
+        if decide(seen_by(index, world, everybody, waited)).rule.name == "take_key"
     ]
 
 
@@ -413,7 +412,7 @@ class TestEveryElectionOfTwoAndThree:
             order = sorted(range(3), key=lambda each: (world[each], -each), reverse=True)
             for hears in subsets:
                 decision = decide(seen_by(order[0], world, hears, 0))
-                assert decision.actions == (TakeKey(),), (world, hears)
+                assert decision.rule.name == "take_key", (world, hears)
 
 
 class TestARemovedCluster:

@@ -47,7 +47,7 @@ from pgherd.actions import (
 )
 from pgherd.decide import decide
 from pgherd.handover import Handover
-from pgherd.model import Cluster, Instance, LeaderKey, Member, Remote
+from pgherd.model import Cluster, Instance, LeaderKey, Member, Remote, SyncKey
 from pgherd.relays import BEHIND_BYTES, leaves_leader
 from pgherd.rules.sync import standbys
 from pgherd.settings import Tags
@@ -301,14 +301,20 @@ class TestTheLeaderOfAStandbyCluster:
     def test_nothing_is_acknowledged_there_so_nobody_has_to_be_awaited(self) -> None:
         """What `/sync` said before must not hold the promotion up later."""
         led = followed(sync=sync_key("pg2"), sync_revision=8)
-        assert actions(view(FROM_REMOTE, cluster=led)) == (WriteSync(None), Lead())
+        kept = WriteSync(SyncKey("", timeline=1))
+        assert actions(view(FROM_REMOTE, cluster=led)) == (kept, Lead())
+        assert actions(view(FROM_REMOTE, cluster=followed(numbered=1, sync_revision=9))) == (
+            Lead(),
+        )
 
     def test_what_it_has_and_the_remote_has_not_goes(self) -> None:
         """R28: the remote cluster had a failover, and we were ahead of its new primary."""
         assert actions(view(FROM_REMOTE, cluster=followed(), diverged=True)) == (Rejoin(REMOTE),)
 
     def test_it_is_promoted_when_the_cluster_follows_nobody_any_more(self) -> None:
-        assert actions(view(FROM_REMOTE, cluster=cluster(ME))) == (Promote(),)
+        assert fired(view(FROM_REMOTE, cluster=cluster(ME))) == "reserve_timeline"
+        seen = view(FROM_REMOTE, cluster=cluster(ME, numbered=2))
+        assert actions(seen) == (Promote(timeline=2),)
 
     def test_synchronous_replication_begins_before_its_first_commit(self) -> None:
         """Until a standby has every commit nobody else may be elected."""

@@ -212,6 +212,7 @@ class TestTheGuard:
     async def test_it_is_guarded_from_before_it_is_promoted(self, stage: Stage) -> None:
         """An agent frozen just after that had no other round (history 1061 of the simulator)."""
         await stage.led_by_us()
+        await stage.put(sync={"timeline": 2})
         stage.rig.postgres.instance = standby(upstream=None, receiver_status=None)
         assert await stage.round() == "promote"
         assert stage.rig.guard.deadline is not None
@@ -248,6 +249,7 @@ class TestTheGuard:
 
     async def test_a_promotion_is_guarded_before_it_has_happened(self, stage: Stage) -> None:
         await stage.led_by_us()
+        await stage.put(sync={"timeline": 2})
         stage.rig.postgres.instance = standby()
         await stage.round()
         await stage.round()

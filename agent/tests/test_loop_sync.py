@@ -100,7 +100,8 @@ class TestALeader:
         assert await stage.rounds() == ['1 ("pg2")', "pg2: 0"]
         await stage.put(config={"ttl": 30, "synchronous_mode": "off"})
         assert await stage.rounds() == ["no sync", "nobody"]
-        assert stage.key("sync") is None
+        kept = {"leader": None, "sync_standby": None, "quorum": 0, "timeline": 1}
+        assert json.loads(stage.key("sync") or "") == kept
 
     async def test_nobody_votes_before_it_has_what_was_committed(self, stage: Stage) -> None:
         await stage.synchronous("pg2")

@@ -148,8 +148,8 @@ class TestAStandby:
     def test_with_the_key_it_is_promoted_only_when_asked_for(self) -> None:
         unasked = paused(standby(), ME)
         assert decide(unasked).actions == (ReleaseKey(),)
-        asked = view(standby(), cluster=cluster(ME, config=PAUSED, handover=TO_US))
-        assert decide(asked).actions == (Promote(),)
+        asked = view(standby(), cluster=cluster(ME, config=PAUSED, handover=TO_US, numbered=2))
+        assert decide(asked).actions == (Promote(timeline=2),)
 
     def test_the_leader_of_a_standby_cluster_leads_on(self) -> None:
         remote = {"standby_cluster": {"host": "192.0.2.9", "port": 5432}, **PAUSED}

@@ -250,7 +250,7 @@ class TestAStandby:
         assert fired(unlocked(restart=ASKED)) == "take_key"
 
     def test_one_that_is_about_to_be_promoted_is_not_restarted(self) -> None:
-        assert fired(view(restart=ASKED, cluster=cluster(ME))) == "promote"
+        assert fired(view(restart=ASKED, cluster=cluster(ME, numbered=2))) == "promote"
 
     def test_in_pause_one_that_does_not_run_is_started(self) -> None:
         seen = view(stopped(), cluster=cluster(config=PAUSED), restart=ASKED)

@@ -152,6 +152,16 @@ class TestTheSyncKey:
         assert "sync" not in await keys(etcd)
         assert await sync_revision(store) == 0
 
+    async def test_where_it_names_nobody_it_keeps_the_number_of_a_timeline(
+        self, etcd: Etcd, store: Store
+    ) -> None:
+        """Patroni reads it like a key that is not there."""
+        assert await store.take_leader(await etcd.lease_grant(60), 0, SyncKey("", timeline=4))
+        value = (await keys(etcd))["sync"].value
+        assert value == '{"leader":null,"sync_standby":null,"quorum":0,"timeline":4}'
+        read = await store.load()
+        assert (read.sync, read.last_timeline) == (None, 4)
+
     async def test_it_changes_hands_with_the_leader_key(self, etcd: Etcd, store: Store) -> None:
         lease = await etcd.lease_grant(60)
         assert await store.take_leader(lease, 0, OURS)

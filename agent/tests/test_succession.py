@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -25,11 +25,9 @@ from pgherd.actions import (
     TakeKey,
 )
 from pgherd.decide import decide
+from pgherd.model import SyncKey
 from pgherd.quorum import NOBODY_ACKNOWLEDGES, holds, parse_names
 from pgherd.rules.successors import leading_names, succession
-
-if TYPE_CHECKING:
-    from pgherd.model import SyncKey
 
 # A standby that has stopped receiving: what it has is its vote.
 SILENT = standby(upstream=None, receiver_status=None)
@@ -91,9 +89,9 @@ class TestTheWinner:
         seen = unlocked(
             standby(timeline=ours), cluster=known, peers=peers(peer("pg3", timeline=theirs))
         )
-        succeeded = succession(seen)
-        assert succeeded is not None
-        assert succeeded.timeline == number
+        assert succession(seen).timeline == number
+        alone = replace(known, sync=None, config={}, numbered=reserved)
+        assert succession(replace(seen, cluster=alone)) == SyncKey("", timeline=number)
 
     @pytest.mark.parametrize(
         ("strict", "sync", "names"),

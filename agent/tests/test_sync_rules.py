@@ -232,9 +232,20 @@ class TestSteps:
 
     def test_switched_off_the_key_goes_first_and_then_the_names(self) -> None:
         off = {"synchronous_mode": "off"}
-        assert asked(leads(*BOTH, names=ANY_ONE, sync=STEADY, settings=off)) == WriteSync(None)
+        unnamed = WriteSync(SyncKey("", timeline=STEADY.timeline))
+        assert asked(leads(*BOTH, names=ANY_ONE, sync=STEADY, settings=off)) == unnamed
         assert asked(leads(*BOTH, names=ANY_ONE, sync=None, settings=off)) == SetSyncNames("")
         assert fired(leads(*BOTH, sync=None, settings=off)) == "lead"
+
+    def test_switched_off_the_number_of_the_timeline_stays(self) -> None:
+        kept = replace(cluster(ME), sync_revision=8, numbered=3)
+        assert fired(view(primary(timeline=2), cluster=kept)) == "lead"
+
+    def test_switched_on_it_is_not_given_again(self) -> None:
+        """Whoever was given it may have used it, and come back."""
+        kept = replace(synchronous(ME), sync_revision=8, numbered=3)
+        begun = asked(view(primary(timeline=2, replication=BOTH), cluster=kept))
+        assert begun == WriteSync(SyncKey(ME, timeline=3))
 
     def test_switched_off_a_key_that_cannot_be_read_goes_too(self) -> None:
         damaged = replace(cluster(ME), sync_revision=8)

@@ -7,6 +7,7 @@ no rule can tell is taken out (`tidy`), so that worlds which differ in nothing a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
@@ -183,7 +184,7 @@ def _handed_over(world: World, number: int, heir: int, sight: Sight) -> World:
     world = world.having(heir, there._replace(wal=node.wal))
     world = world.having(number, stopped._replace(held_back=True))
     world = world._replace(leader=None, heir=(heir, len(node.wal)))
-    if world.sync is None:
+    if world.sync is None or not world.sync.leader:
         return world
     _, electing = succeed(world.sync.electing, world.sync.leader, name_of(heir))
     numbered = max(world.sync.timeline, node.timeline) + 1
@@ -284,7 +285,9 @@ def tidy(world: World) -> World:
     def less(wal: Wal) -> Wal:
         return tuple((timeline - down, writer) for timeline, writer in wal[cut:])
 
+    number = world.sync.timeline - down if world.sync is not None else 0
     return world._replace(
+        sync=world.sync and replace(world.sync, timeline=max(0, number)),
         nodes=tuple(node._replace(wal=less(node.wal)) for node in world.nodes),
         acknowledged=less(world.acknowledged),
         heir=world.heir and (world.heir[0], world.heir[1] - cut),

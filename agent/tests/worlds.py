@@ -248,8 +248,9 @@ def _cluster(
         leader=key,
         members={each.name: each for each in keys},
         config=config,
-        sync=sync,
+        sync=sync if sync and sync.leader else None,
         sync_revision=1 if sync else 0,
+        numbered=sync.timeline if sync else 0,
         handover=request,
         status={"heir": _heir(*heir)} if heir is not None else {},
     )

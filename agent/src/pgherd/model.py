@@ -193,7 +193,8 @@ class LeaderKey:
 class SyncKey:
     """The ``sync`` key: who may lead without losing an acknowledged commit (see `quorum`).
 
-    :param leader: the leader that wrote it; it counts as one of the electorate.
+    :param leader: the leader that wrote it; it counts as one of the electorate. Empty where commits
+        wait for nobody: then the key is there for *timeline* only.
     :param revision: etcd's mod revision of the key, 0 for one not written yet.
     :param isolated: the leader has lost its standbys and asks them whom they reach.
     :param timeline: the highest number that was given to a timeline of this cluster. Each leader
@@ -218,14 +219,14 @@ class SyncKey:
         quorum = whole(raw.get("quorum", 0))
         damaged = quorum is None or quorum < 0
         electing = Electing(voters, len(voters) if damaged or quorum is None else quorum)
-        timeline = whole(raw.get("timeline")) or 0
-        return cls(str(leader), electing, revision, raw.get("isolated") is True, timeline)
+        is_isolated = raw.get("isolated") is True
+        return cls(str(leader), electing, revision, is_isolated, number_in(raw))
 
     def published(self) -> dict[str, Any]:
         """Return the mapping as Patroni writes it."""
         voters = ",".join(sorted(self.electing.voters)) or None
         data: dict[str, Any] = {
-            "leader": self.leader,
+            "leader": self.leader or None,
             "sync_standby": voters,
             "quorum": self.electing.quorum,
         }
@@ -240,6 +241,11 @@ class SyncKey:
         return self.electing.voters | {self.leader}
 
 
+def number_in(raw: Mapping[str, Any]) -> int:
+    """Return the number of a timeline in `/sync`'s mapping, which may name nobody; 0 for none."""
+    return whole(raw.get("timeline")) or 0
+
+
 @dataclass(frozen=True)
 class Cluster:
     """One linearizable read of everything etcd holds about the cluster.
@@ -250,6 +256,8 @@ class Cluster:
     :param config_revision: etcd's mod revision of the key ``config``, 0 for no key.
     :param config_lost: the key has gone, and *config* is what this member kept of it.
     :param local: what the file of this member gives of the section ``postgresql``; it wins.
+    :param sync: who may be elected, None where `/sync` names nobody.
+    :param numbered: the number of a timeline that `/sync` keeps where it names nobody.
     """
 
     revision: int = 0
@@ -269,6 +277,7 @@ class Cluster:
     status: Mapping[str, Any] = field(default_factory=dict)
     sync: SyncKey | None = None
     sync_revision: int = 0
+    numbered: int = 0
     failsafe: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -278,6 +287,11 @@ class Cluster:
         if not isinstance(heir, Mapping) or whole(heir.get("position")) is None:
             return None
         return str(heir.get("name")), int(heir["position"])
+
+    @property
+    def last_timeline(self) -> int:
+        """The highest number that was given to a timeline (see `SyncKey`), 0 for none."""
+        return self.sync.timeline if self.sync is not None else self.numbered
 
     @property
     def leader_member(self) -> Member | None:

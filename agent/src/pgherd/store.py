@@ -15,7 +15,7 @@ from pgherd.errors import StoreError, StoreUnavailableError
 from pgherd.etcd import Compare, Delete, Etcd, KeyValue, Put
 from pgherd.handover import Handover
 from pgherd.ledger import Entry, parse_ledger, with_entry
-from pgherd.model import Cluster, LeaderKey, Member, SyncKey
+from pgherd.model import Cluster, LeaderKey, Member, SyncKey, number_in
 from pgherd.timestamps import ScheduleError, parse_time
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
     if optime is None and "optime/leader" in keys:
         optime = _json(keys["optime/leader"].value)
     sync_revision = keys["sync"].mod_revision if "sync" in keys else 0
+    sync = _mapping(keys, "sync") or {}
     history = _json(keys["history"].value) if "history" in keys else None
     members = {
         name.removeprefix("members/"): Member(name.removeprefix("members/"), data)
@@ -89,8 +90,9 @@ def parse_cluster(revision: int, keys: Mapping[str, KeyValue]) -> Cluster:
         history=_rows(history),
         optime=optime if isinstance(optime, int) else 0,
         status=status,
-        sync=SyncKey.parse(_mapping(keys, "sync") or {}, sync_revision),
+        sync=SyncKey.parse(sync, sync_revision),
         sync_revision=sync_revision,
+        numbered=number_in(sync),
         failsafe={name: str(url) for name, url in (_mapping(keys, "failsafe") or {}).items()},
     )
 

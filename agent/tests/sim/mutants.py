@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
+from agent.tests.sim.faults import Fault
 from pgherd import decide
 from pgherd.etcd import Compare
 from pgherd.model import Lease
@@ -136,6 +137,18 @@ def _sync_stays() -> tuple[Patch, ...]:
     return (patch("pgherd.rules.election.succession", lambda view: None),)
 
 
+def _numbers_of_postgresql() -> tuple[Patch, ...]:
+    from pgherd.rules.successors import succession
+
+    def succeed(view: Any) -> Any:
+        return succession(view) if view.sync is not None else None
+
+    return (
+        *_without_rule("reserve_timeline"),
+        patch("pgherd.rules.election.succession", succeed),
+    )
+
+
 def _unfenced() -> tuple[Patch, ...]:
     return (patch("pgherd.store.Store._ours", lambda store, leader: ALWAYS),)
 
@@ -179,7 +192,7 @@ def _stale_succession() -> tuple[Patch, ...]:
 
     def succeed(view: Any) -> Any:
         key = succession(view)
-        return replace(key, electing=Electing(key.electing.voters, 0)) if key else None
+        return replace(key, electing=Electing(key.electing.voters, 0))
 
     return (patch("pgherd.rules.election.succession", succeed),)
 
@@ -206,6 +219,16 @@ ELECTIONS: Final = {**SYNC, "kinds": ("cut_standby", "lose_host", "cut", "pause_
 HANDOVERS: Final = {**SYNC, "kinds": ("crash_postgres", "cut_standby", "lose_host", "cut")}
 TRANSITIONS: Final = {**SYNC, "kinds": ("cut_standby", "reconfigure", "lose_host", "cut")}
 LATE: Final = {"ttl": 2, "kinds": ("late_requests", "trouble_etcd", "bad_network", "cut")}
+# Each of two leads while the other is away, both from the same place on, and then they meet.
+STRANGERS: Final[dict[str, Any]] = {
+    "mode": "off", "members": 2, "ttl": 2, "tags": ({}, {}), "rates": (1.0, 1.0),
+    "failsafe": False, "guarded": True, "gone": False,
+    "faults": (
+        Fault(2.0, 5.0, "lose_host", 0, 0.5),
+        Fault(8.2, 9.0, "pause_host", 1, 0.5),
+        Fault(15.0, 2.5, "pause_host", 0, 0.5),
+    ),
+}  # fmt: skip
 UNGUARDED: Final = {**SYNC, "guarded": False, "two_primaries": True}
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -270,6 +293,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "failsafe_alone", "no majority is needed to go on without etcd", _majority_of_one,
         FAILSAFE,
+    ),
+    Mutant(
+        "numbers_of_postgresql", "with asynchronous replication PostgreSQL numbers its timelines",
+        _numbers_of_postgresql, STRANGERS,
     ),
     Mutant("never_diverged", "a former primary streams without a rewind", _never_diverged),
 )  # fmt: skip

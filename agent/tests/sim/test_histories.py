@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from agent.tests.sim.history import run
+from agent.tests.sim.mutants import STRANGERS
 
 
 @pytest.mark.parametrize("seed", [1, 4])
@@ -32,3 +33,13 @@ def test_another_process_makes_the_same_history() -> None:
         for number in ("1", "2")
     }
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("seed", [4, 7, 11, 12])
+def test_two_that_led_alone_from_the_same_place_do_not_take_each_other_s_wal_for_theirs(
+    seed: int,
+) -> None:
+    """Both called their timelines 2 as long as PostgreSQL numbered them without `/sync`."""
+    outcome = run(seed, **STRANGERS)
+    assert outcome.violation is None, outcome.report()
+    assert outcome.primaries[:3] == ("pg1", "pg2", "pg1")

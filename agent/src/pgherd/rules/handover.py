@@ -203,7 +203,7 @@ def _inherits(view: View) -> bool:
 
 def _inherit(view: View) -> tuple[Action, ...]:
     # The former leader has written /sync for us; written anew it makes counts of votes worthless.
-    return (TakeKey(view.sync),)
+    return (TakeKey(view.sync if view.sync is not None else succession(view)),)
 
 
 def _waited(view: View) -> float:

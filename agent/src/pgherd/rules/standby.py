@@ -16,7 +16,13 @@ from pgherd.actions import (
 )
 from pgherd.model import SyncKey
 from pgherd.rules.rule import Rule
-from pgherd.rules.successors import free_timeline, leading_names, was_succeeded
+from pgherd.rules.successors import (
+    free_timeline,
+    leading_names,
+    names_somebody,
+    nobody_named,
+    was_succeeded,
+)
 from pgherd.rules.towards import follow, points_elsewhere, rejoin
 from pgherd.view import View
 
@@ -44,9 +50,9 @@ def _streams_against_tag(view: View) -> bool:
 
 def _leading(view: View) -> tuple[Action, ...]:
     """Ask for a leader's upkeep, of the leader of a standby cluster."""
-    if not _leads_standbys(view) or view.cluster is None:
+    if not _leads_standbys(view):
         return ()
-    return (WriteSync(None), Lead()) if view.cluster.sync_revision else (Lead(),)
+    return (WriteSync(nobody_named(view)), Lead()) if names_somebody(view) else (Lead(),)
 
 
 def _may_promote(view: View) -> bool:
@@ -59,16 +65,18 @@ def _begins_sync(view: View) -> bool:
     return _may_promote(view) and wanted and view.sync is None
 
 
+def _number(view: View) -> int:
+    """Return the number that our timeline gets: the last one given, which was given to us."""
+    return view.cluster.last_timeline if view.cluster is not None else 0
+
+
 def _lacks_number(view: View) -> bool:
-    sync = view.sync
-    return (
-        _may_promote(view) and sync is not None and sync.timeline <= (view.instance.timeline or 0)
-    )
+    return _may_promote(view) and _number(view) <= (view.instance.timeline or 0)
 
 
 def _reserve(view: View) -> tuple[Action, ...]:
-    assert view.sync is not None
-    return (WriteSync(replace(view.sync, timeline=free_timeline(view))),)
+    sync = view.sync if view.sync is not None else SyncKey("")
+    return (WriteSync(replace(sync, timeline=free_timeline(view))),)
 
 
 def _copies_slots(view: View) -> bool:
@@ -113,12 +121,12 @@ RULES: Final = (
         "reserve_timeline",
         _lacks_number,
         _reserve,
-        "the number that was reserved for this leader's timeline is used: it gets another one",
+        "no number is reserved for this leader's timeline, or the last one is used: it gets one",
     ),
     Rule(
         "promote",
         _may_promote,
-        lambda view: (Promote(leading_names(view), view.sync.timeline if view.sync else 0),),
+        lambda view: (Promote(leading_names(view), _number(view)),),
         "the key is ours: become the primary",
     ),
     Rule(

@@ -53,10 +53,13 @@ def someone_went_on(view: View) -> bool:
     return any(peer.is_primary or (peer.timeline or 0) > ours for peer in view.peers.values())
 
 
-def succession(view: View) -> SyncKey | None:
-    """Return what `/sync` must be once we are the leader; None without synchronous replication."""
+def succession(view: View) -> SyncKey:
+    """Return what `/sync` must be once we are the leader.
+
+    Also where it names nobody it is written: our timeline gets a number that no other leader gets.
+    """
     if view.sync is None:
-        return None
+        return SyncKey("", timeline=free_timeline(view))
     _, electing = succeed(view.sync.electing, view.sync.leader, view.me)
     return SyncKey(view.me, electing, timeline=free_timeline(view))
 
@@ -64,12 +67,25 @@ def succession(view: View) -> SyncKey | None:
 def free_timeline(view: View) -> int:
     """Return a number that no timeline of this cluster has, as far as anybody knows."""
     known = [view.instance.timeline or 1, *(peer.timeline or 0 for peer in view.peers.values())]
-    if view.sync is not None:
-        known.append(view.sync.timeline)
     if view.cluster is not None:
+        known.append(view.cluster.last_timeline)
         # A row tells which timeline ended; the one after it began then.
         known += [int(row[0]) + 1 for row in view.cluster.history]
     return max(known) + 1
+
+
+def names_somebody(view: View) -> bool:
+    """Tell whether `/sync` has names in it, or what cannot be read."""
+    cluster = view.cluster
+    if cluster is None:
+        return False
+    return cluster.sync is not None or bool(cluster.sync_revision and not cluster.numbered)
+
+
+def nobody_named(view: View) -> SyncKey | None:
+    """Return `/sync` without any names, None where there is no number to be kept in it."""
+    number = view.cluster.last_timeline if view.cluster is not None else 0
+    return SyncKey("", timeline=number) if number else None
 
 
 def leading_names(view: View) -> str:

@@ -11,6 +11,7 @@ from pgherd.model import Member, SyncKey
 from pgherd.quorum import NOBODY, Acknowledging, Electing, format_names, holds, next_step
 from pgherd.relays import leaves_leader
 from pgherd.rules.rule import Rule
+from pgherd.rules.successors import names_somebody, nobody_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,12 +131,12 @@ def change(view: View) -> Action | None:
     """Return the next single step towards what is asked for, None when all is as it should be."""
     mode, sync, have = view.settings.synchronous_mode, view.sync, view.instance.acknowledging
     if mode == "off":
-        if view.cluster is not None and view.cluster.sync_revision:
-            return WriteSync(None)
+        if names_somebody(view):
+            return WriteSync(nobody_named(view))
         return SetSyncNames("") if view.instance.sync_names else None
     if sync is None or sync.leader != view.me:
         # Of nobody else is it known that it has every commit.
-        return WriteSync(SyncKey(view.me, timeline=view.instance.timeline or 0))
+        return WriteSync(SyncKey(view.me, timeline=_highest(view)))
     if not holds(sync.electing, have):
         # Somebody else has changed the names. Electing nobody but us is always safe.
         return WriteSync(replace(sync, electing=Electing()))
@@ -153,6 +154,12 @@ def change(view: View) -> Action | None:
     if sync.isolated and not _is_alone(view):
         return WriteSync(replace(sync, isolated=False))
     return None
+
+
+def _highest(view: View) -> int:
+    """Return the highest number of a timeline that was given or taken."""
+    given = view.cluster.last_timeline if view.cluster is not None else 0
+    return max(given, view.instance.timeline or 0)
 
 
 def _leads(view: View) -> bool:

@@ -170,6 +170,7 @@ class ScriptedPostgres(Postgres):
         self.instance = instance
         self.calls: list[tuple[str, ...]] = []
         self.history: tuple[Branch, ...] = ()
+        self.begun: set[int] = set()
         self.fails: dict[str, Exception] = {}
         self.settings: list[dict[str, Any]] = []
         self.is_informed = True
@@ -252,9 +253,10 @@ class ScriptedPostgres(Postgres):
     async def follow(self, leader: Member) -> None:
         self._note("follow", leader.name)
 
-    async def reserve_timeline(self, ours: int, wanted: int) -> None:
+    async def reserve_timeline(self, ours: int, wanted: int) -> bool:
         if wanted > ours + 1:
             self._note("reserve_timeline", str(wanted))
+        return wanted not in self.begun
 
     async def promote(
         self, names: str, within: float, is_allowed: Callable[[], bool] = lambda: True

@@ -285,6 +285,19 @@ class TestTakingTheKey:
         assert (await stage.rig.store.load()).sync_revision > before
 
 
+async def test_a_number_that_was_begun_with_is_not_used_again(stage: Stage) -> None:
+    """PostgreSQL writes the history file first; if it then dies it would take the next number."""
+    await stage.led_by_us()
+    await stage.put(sync={"timeline": 2})
+    stage.rig.postgres.instance = standby(upstream=None, receiver_status=None)
+    stage.rig.postgres.begun = {2}
+    for promoted in (False, True):
+        assert await stage.round() == "promote"
+        await stage.rig.settle()
+        assert (("promote",) in stage.calls) is promoted
+    assert (await stage.rig.store.load()).last_timeline == 3
+
+
 async def test_a_new_leader_writes_who_it_is_into_the_history(stage: Stage) -> None:
     """From there an agent that was restarted learns whom to fence."""
     await stage.led_by_us()

@@ -275,8 +275,9 @@ class TestPromotion:
             await second.catches_up(position)
             await third.catches_up(position)
             await first.postgres.stop(WITHIN)
-            await second.postgres.reserve_timeline(1, 4)
+            assert await second.postgres.reserve_timeline(1, 4)
             await second.postgres.promote("", WITHIN)
+            assert not await second.postgres.reserve_timeline(1, 4)
             assert (await second.postgres.observe()).timeline == 4
             [branch] = second.postgres.local_history(4)
             assert branch.timeline == 1

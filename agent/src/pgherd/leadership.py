@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pgherd.errors import CommandError, StoreError
 from pgherd.fence import FenceError, fence
 from pgherd.hooks import run_command
+from pgherd.model import SyncKey
 from pgherd.published import member_key
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from pgherd.config import Config
     from pgherd.failsafe import Failsafe
     from pgherd.loop import Effects
-    from pgherd.model import SyncKey
     from pgherd.tracking import Tracker
     from pgherd.view import View
 
@@ -77,15 +78,20 @@ class Leadership:
         """Promote PostgreSQL, the former leader being fenced if the configuration says so.
 
         :param names: `synchronous_standby_names` from the first commit on.
-        :param timeline: the number of its timeline at least.
+        :param timeline: the number of its timeline; if it is used another one is reserved first.
         :raises PgherdError: fencing is required and failed, or PostgreSQL was not promoted.
         """
         await self._fence(view)
         if not await self._may_promote(view) or not self.has_lease():
             return
-        await self._effects.postgres.reserve_timeline(view.instance.timeline or 1, timeline)
-        await self._effects.postgres.copies.before_promotion(view)
-        await self._effects.postgres.promote(names, PROMOTE_SECONDS, self.has_lease)
+        postgres = self._effects.postgres
+        if not await postgres.reserve_timeline(view.instance.timeline or 1, timeline):
+            log.info("timeline %s was begun before and came to nothing", timeline)
+            sync = view.sync if view.sync is not None else SyncKey("")
+            await self.write_sync(view, replace(sync, timeline=timeline + 1))
+            return
+        await postgres.copies.before_promotion(view)
+        await postgres.promote(names, PROMOTE_SECONDS, self.has_lease)
         log.info("promoted; timeline %s ended", view.instance.timeline)
 
     async def _may_promote(self, view: View) -> bool:

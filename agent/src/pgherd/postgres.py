@@ -432,9 +432,15 @@ class Postgres:
         )
         return bool(row["nothing"])
 
-    async def reserve_timeline(self, ours: int, wanted: int) -> None:
-        """Have the next promotion make timeline *wanted* at least; we are on *ours*."""
-        skip_timelines(self.data_dir / "pg_wal", range(ours + 1, wanted))
+    async def reserve_timeline(self, ours: int, wanted: int) -> bool:
+        """Have the next promotion make timeline *wanted*; we are on *ours*.
+
+        :return: whether it will. A promotion that broke off may have begun *wanted* already: then
+            PostgreSQL would take the next number, which is nobody's.
+        """
+        wal = self.data_dir / "pg_wal"
+        skip_timelines(wal, range(ours + 1, wanted))
+        return not (wal / f"{wanted:08X}.history").exists()
 
     async def promote(
         self, names: str, within: float, is_allowed: Callable[[], bool] = lambda: True

@@ -276,7 +276,14 @@ class Cluster:
 
     def is_redundant(self) -> bool:
         """Tell whether the cluster could do without its leader."""
-        return self.is_whole() and (not self.plan.is_sync or self.checks.spare_voters() > 0)
+        if not self.is_whole() or (self.plan.failsafe and not self._all_are_asked()):
+            return False
+        return not self.plan.is_sync or self.checks.spare_voters() > 0
+
+    def _all_are_asked(self) -> bool:
+        """Tell whether `/failsafe` lists all members: the last one in it cannot be done without."""
+        key = self.etcd.keys.values.get("/service/demo/failsafe")
+        return key is not None and set(json.loads(key.value)) == set(self.hosts)
 
     def is_quiet(self) -> bool:
         """Tell whether the cluster is whole and acknowledges writes made since it may be."""

@@ -248,10 +248,13 @@ class SimPostgres(Postgres):
     def local_history(self, timeline: int) -> tuple[Branch, ...]:
         return self.server.data.branches if self.server.data is not None else ()
 
-    async def reserve_timeline(self, ours: int, wanted: int) -> None:
+    async def reserve_timeline(self, ours: int, wanted: int) -> bool:
         """What PostgreSQL finds in pg_wal when it is promoted."""
-        if self.server.data is not None:
-            self.server.data.newest = max(self.server.data.newest, wanted - 1)
+        data = self.server.data
+        if data is None:
+            return False
+        data.newest = max(data.newest, wanted - 1)
+        return data.newest < wanted
 
     async def leader_history(self, leader: Member, within: float) -> tuple[int, tuple[Branch, ...]]:
         server = self.server

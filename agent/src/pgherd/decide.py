@@ -29,18 +29,20 @@ IDLE: Final = Rule(
     "etcd does not answer and PostgreSQL is no primary: nothing can or need be done",
 )
 
-RULES: Final[tuple[Rule, ...]] = (
-    *safety.RULES,
-    *restart.RULES,
-    *pause.RULES,
-    *rolling.RULES,
-    *birth.RULES,
-    *recovery.RULES,
-    *primary.RULES,
-    *standby.RULES,
-    *election.RULES,
-    IDLE,
+# The table by subject, as people read it (see `pgherd.rules_page`).
+SUBJECTS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
+    ("What comes before everything else", safety.RULES),
+    ("A restart that was asked for", restart.RULES),
+    ("Maintenance mode", pause.RULES),
+    ("A rolling restart", rolling.RULES),
+    ("A member without data", birth.RULES),
+    ("PostgreSQL has data and does not answer", recovery.RULES),
+    ("A running primary", primary.RULES),
+    ("A running standby, and somebody holds the leader key", standby.RULES),
+    ("A running standby, and nobody holds the leader key", election.RULES),
+    ("Nothing of the above", (IDLE,)),
 )
+RULES: Final = tuple(rule for _, rules in SUBJECTS for rule in rules)
 
 
 @dataclass(frozen=True)

@@ -7,37 +7,9 @@ The page is made from the rules themselves, so it cannot tell anything else than
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from pgherd.decide import IDLE
-from pgherd.rules import (
-    birth,
-    election,
-    pause,
-    primary,
-    recovery,
-    restart,
-    rolling,
-    safety,
-    standby,
-)
-
-if TYPE_CHECKING:
-    from pgherd.rules.rule import Rule
-
-# In the order of `decide.RULES`; a test holds the two together.
-SUBJECTS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
-    ("What comes before everything else", safety.RULES),
-    ("A restart that was asked for", restart.RULES),
-    ("Maintenance mode", pause.RULES),
-    ("A rolling restart", rolling.RULES),
-    ("A member without data", birth.RULES),
-    ("PostgreSQL has data and does not answer", recovery.RULES),
-    ("A running primary", primary.RULES),
-    ("A running standby, and somebody holds the leader key", standby.RULES),
-    ("A running standby, and nobody holds the leader key", election.RULES),
-    ("Nothing of the above", (IDLE,)),
-)
+from pgherd.decide import SUBJECTS
 
 INTRODUCTION: Final = """\
 # The rules

@@ -13,6 +13,7 @@ from agent.tests.builders import NOW, THEIRS, cluster, view
 from agent.tests.postgres_processes import INSTALLED, MISSING, WITHIN, nodes
 from pgherd.model import LeaderKey, Member
 from pgherd.pgquery import Connection
+from pgherd.slot_copies import SlotCopies
 from pgherd.slot_keeper import SlotKeeper
 from pgherd.slot_state import snapshot_name
 from pgherd.waiting import until
@@ -110,6 +111,22 @@ class Pair:
             return self.copies.ready == {"feed"}
 
         await until(is_ready, every=0.05, within=WITHIN)
+
+    async def reconnect(self) -> None:
+        """Interrupt the stream; it is soon there again."""
+        receiver = "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+        before = await self.second.postgres.query(receiver)
+        await self.first.postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+
+        async def is_back() -> bool:
+            return await self.second.postgres.query(receiver) not in ([], before)
+
+        await until(is_back, every=0.05, within=WITHIN)
+
+    def replace_agent(self) -> None:
+        """Go on with another agent."""
+        self.copies = self.second.postgres.copies = SlotCopies(self.second.postgres)
+        self.keeper = SlotKeeper(self.second.postgres)
 
     async def promote(self) -> None:
         """Lose the primary and promote the standby."""
@@ -233,6 +250,31 @@ async def test_another_leader_makes_it_prove_itself_anew(pair: Pair) -> None:
     pair.copies.note(await pair.seen())
     assert pair.copies.ready == frozenset()
     await pair.becomes_ready()
+
+
+async def test_so_does_an_interruption_when_it_is_over(pair: Pair) -> None:
+    """Not when it begins: the leader may be lost, and this standby promoted."""
+    await pair.round()
+    await pair.restart()
+    await pair.becomes_ready()
+    seen = await pair.seen()
+    pair.copies.note(replace(seen, instance=replace(seen.instance, receiver_status=None)))
+    assert pair.copies.ready == {"feed"}
+    pair.copies.note(seen)
+    assert pair.copies.ready == frozenset()
+
+
+async def test_the_next_agent_knows_what_is_ready(pair: Pair) -> None:
+    await pair.round()
+    await pair.restart()
+    await pair.becomes_ready()
+    pair.replace_agent()
+    await pair.round()
+    assert pair.copies.ready == {"feed"}
+    await pair.reconnect()
+    pair.replace_agent()
+    await pair.round()
+    assert pair.copies.ready == frozenset(), "nobody knows what was kept meanwhile"
 
 
 async def test_without_feedback_nothing_is_copied(

@@ -19,11 +19,13 @@ PostgreSQL 17 asks the same of the slots it copies. Patroni looks at the catalog
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.errors import NotAnsweringError, PostgresError
-from pgherd.pgfiles import FAILOVER_SLOTS
+from pgherd.pgfiles import FAILOVER_SLOTS, write_atomically
 from pgherd.pgquery import READ_BINARY, Connection
 from pgherd.slot_settings import is_ignored
 from pgherd.slot_state import (
@@ -74,7 +76,8 @@ SELECT pg_postmaster_start_time()::text AS started,
 HERE: Final = """
 SELECT current_setting('hot_standby_feedback')::boolean AS feedback,
        current_setting('wal_level') AS wal_level,
-       current_setting('max_replication_slots')::int AS places
+       current_setting('max_replication_slots')::int AS places,
+       (SELECT pid FROM pg_stat_wal_receiver) AS receiver
 """
 
 
@@ -96,6 +99,8 @@ class SlotCopies:
         self._term = 0
         self._started: str | None = None
         self._leader_started = ""
+        self._is_interrupted = False
+        self._is_recalled = False
         self._is_protected = False
         self._needed: dict[str, int] = {}
         self._ready: set[str] = set()
@@ -123,7 +128,8 @@ class SlotCopies:
     def note(self, view: View) -> None:
         """Take in one view."""
         leader, instance = view.other_leader, view.instance
-        self._wanted = copied_here(view) if self._server.files.major < FAILOVER_SLOTS else {}
+        wanted = copied_here(view)
+        self._wanted = wanted if wanted and self._server.files.major < FAILOVER_SLOTS else {}
         self._leader = leader if view.store_answers and leader and leader.host else None
         self.left.intersection_update(slot.name for slot in view.settings.permanent_slots)
         term = view.leader.create_revision if view.leader else 0
@@ -137,6 +143,12 @@ class SlotCopies:
         if instance.is_standby and instance.started_at != self._started:
             self._started = instance.started_at
             self._forget()
+        if instance.is_standby and leader is not None:
+            # While it was away its slot may have been made anew, and kept nothing for a moment.
+            # Not when it goes: it may be about to be promoted.
+            if self._is_interrupted and instance.is_streaming:
+                self._forget()
+            self._is_interrupted = not instance.is_streaming
         self._ready &= instance.slots.keys() if instance.is_running else self._ready
         self._absent -= instance.slots.keys()
         self._absent &= self._wanted.keys()
@@ -168,6 +180,8 @@ class SlotCopies:
             [here] = await self._server.query(HERE)
             if known == (self._term, self._started):
                 self._weigh(view.instance, told)
+                if told["protected"] is not None:
+                    self._remember(told["started"], here["receiver"])
                 self._find_absent(view.instance, told["slots"] or {}, here)
                 await self._drop_gone(view, told["slots"] or {})
         except (PostgresError, OSError) as error:
@@ -207,6 +221,21 @@ class SlotCopies:
             if self._is_ready(instance, name, protected):
                 self._ready.add(name)
                 log.info("slot %s: subscribers could go on from the copy here", name)
+
+    def _remember(self, leader_started: str, receiver: int) -> None:
+        """Write down what is ready for the agent after us, and take over what the one before knew.
+
+        That still holds while both servers and the stream between them are the same.
+        """
+        path = self._server.config.runtime_dir / f"{self._server.config.scope}.slots"
+        proof = [self._term, leader_started, self._started, receiver]
+        if not self._is_recalled:
+            self._is_recalled = True
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                known = json.loads(path.read_text(encoding="utf-8"))
+                if known["proof"] == proof:
+                    self._ready |= self._wanted.keys() & set(known["ready"])
+        write_atomically(path, json.dumps({"proof": proof, "ready": sorted(self._ready)}))
 
     def _is_ready(self, instance: Instance, name: str, protected: int) -> bool:
         slot = instance.slots.get(name)

@@ -148,6 +148,23 @@ def test_a_module_that_is_not_installed_is_named(
     assert problems == "pgherd: this needs the Python module psycopg: apt install python3-psycopg\n"
 
 
+WITHOUT_CLICK = """
+import sys
+sys.modules["click"] = None
+from pgherd.__main__ import main
+main()
+"""
+
+
+def test_not_even_click_needs_to_be_there_for_a_sentence() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_CLICK], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "pgherd: this needs the Python module click: apt install python3-click\n"
+
+
 def test_another_clusters_name_is_2(pgherd: Command, tmp_path: Path) -> None:
     path = write(tmp_path, raw_config(tmp_path))
     code, _, problems = pgherd("list", "other", "-c", path)

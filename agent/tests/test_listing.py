@@ -284,6 +284,12 @@ class TestTheDrawing:
         monkeypatch.setenv("COLUMNS", "10")
         assert click.unstyle(table(self.columns, self.rows)) == "Name     N\na        1\nbcdefg  22"
 
+    def test_plain_lines_end_with_their_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "10")
+        text = table((Column("Name"), Column("Tags")), [[Cell("a"), Cell("", dim=True)], [
+            Cell("b"), Cell("nosync and more", dim=True)]])  # fmt: skip
+        assert click.unstyle(text) == "Name  Tags\na\nb     nosync and more"
+
     def test_colours_do_not_move_the_columns(self) -> None:
         drawn = table(self.columns, self.rows)
         assert "\x1b[31m 1\x1b[0m" in drawn

@@ -24,8 +24,14 @@ def main() -> None:
 
             sys.exit(run_guard(Path(path)))
         case _:
-            from pgherd.cli import main as run_command
-
+            try:
+                from pgherd.cli import main as run_command
+            except ModuleNotFoundError as error:
+                # Anywhere but on a host of a cluster, which has all of them.
+                sys.exit(
+                    f"pgherd: this needs the Python module {error.name}: "
+                    f"apt install python3-{error.name}"
+                )
             run_command()
 
 

@@ -33,7 +33,7 @@ class Cell:
     def drawn(self, width: int = 0, *, right: bool = False) -> str:
         """Return the text, filled up to *width*, in its colour."""
         filled = self.text.rjust(width) if right else self.text.ljust(width)
-        if self.colour is None and not self.bold and not self.dim:
+        if not self.text or (self.colour is None and not self.bold and not self.dim):
             return filled
         return click.style(filled, fg=self.colour, bold=self.bold or None, dim=self.dim or None)
 
@@ -90,6 +90,9 @@ def _plain(
     columns: Sequence[Column], cells: Sequence[Sequence[Cell]], widths: Sequence[int]
 ) -> str:
     heads = [Cell(column.head, bold=True) for column in columns]
+    if not columns[-1].right:
+        # What fills the last column up would stay at the line's end, inside its colour.
+        widths = [*widths[:-1], 0]
     return "\n".join("  ".join(_line(columns, row, widths)).rstrip() for row in [heads, *cells])
 
 

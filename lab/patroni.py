@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -26,7 +29,6 @@ from lab.playbook import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from lab.playbook import Outcome
 
@@ -57,6 +59,19 @@ apt-get -qq install --yes --no-install-recommends \
     "postgresql-$1" etcd-server etcd-client patroni python3-etcd python3-psycopg > /dev/null
 rm /usr/sbin/policy-rc.d
 """
+# Through TLS on a port of its own: what looks at etcd from outside goes on without.
+TLS_PORT: Final = 2389
+TLS_FILES: Final = {"cacert": "etcd.pem", "cert": "etcd.pem", "key": "etcd.key"}
+PATRONI_TLS: Final = "/etc/patroni"
+ETCD_TLS: Final = "/etc/default"
+# Arguments: a certificate, its key. Whoever needs the key has one of its own.
+BRING_CERTIFICATE: Final = f"""
+set -e
+for place in postgres:{PATRONI_TLS} etcd:{ETCD_TLS}; do
+    printf %s "$1" > "${{place#*:}}/etcd.pem"
+    printf %s "$2" | install -m 600 -o "${{place%%:*}}" /dev/stdin "${{place#*:}}/etcd.key"
+done
+"""
 # Arguments: unit, /etc/default/etcd, the path of Patroni's configuration, that configuration.
 RUN_ETCD: Final = """
 set -e
@@ -75,9 +90,12 @@ class Patroni:
     """Patroni on the lab's members.
 
     Every method raises LabError when a host or Patroni does not do its part.
+
+    encrypted: Patroni reaches etcd through TLS, showing a certificate.
     """
 
     lab: Lab
+    encrypted: bool = False
 
     @property
     def cluster(self) -> Cluster:
@@ -91,6 +109,11 @@ class Patroni:
         """
         major = MAJORS[self.lab.settings.release]
         self._everywhere("installed", lambda host: self._script(host, INSTALL, major))
+        if self.encrypted:
+            pair = self._certificate()
+            self._everywhere(
+                "a certificate", lambda host: self._script(host, BRING_CERTIFICATE, *pair)
+            )
         self._everywhere("etcd runs", lambda host: self._script(host, RUN_ETCD, self._etcd(host)))
         for host in MEMBERS:
             text = yaml.safe_dump(self.configuration(host, dynamic or {}), sort_keys=False)
@@ -111,7 +134,7 @@ class Patroni:
                 "connect_address": f"{address}:{REST_PORT}",
                 "authentication": {"username": "patroni", "password": PASSWORDS["rest"]},
             },
-            "etcd3": {"hosts": [f"{settings.address(member)}:2379" for member in MEMBERS]},
+            "etcd3": self._etcd3(),
             "bootstrap": {
                 "dcs": {
                     "ttl": 30,
@@ -190,6 +213,31 @@ class Patroni:
         except OSError as error:
             raise LabError(f"{leader}: switchover: {error}") from error
 
+    def _etcd3(self) -> dict[str, Any]:
+        """Return the section of Patroni's configuration that says where etcd is."""
+        port = TLS_PORT if self.encrypted else 2379
+        hosts = [f"{self.lab.settings.address(member)}:{port}" for member in MEMBERS]
+        files = {key: f"{PATRONI_TLS}/{name}" for key, name in TLS_FILES.items()}
+        return {"hosts": hosts, **({"protocol": "https", **files} if self.encrypted else {})}
+
+    def _certificate(self) -> tuple[str, str]:
+        """Make a certificate, signed by itself, for etcd on all hosts and for its clients."""
+        names = ",".join(f"IP:{self.lab.settings.address(member)}" for member in MEMBERS)
+        with tempfile.TemporaryDirectory() as directory:
+            certificate, key = Path(directory, "etcd.pem"), Path(directory, "etcd.key")
+            command = [
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=etcd",
+                "-addext", f"subjectAltName={names}",
+                "-addext", "keyUsage=critical,digitalSignature,keyCertSign",
+                "-keyout", str(key), "-out", str(certificate),
+            ]  # fmt: skip
+            try:
+                subprocess.run(command, check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise LabError(f"openssl makes no certificate: {error}") from error
+            return certificate.read_text(), key.read_text()
+
     def _etcd(self, host: str) -> str:
         """Return *host*'s /etc/default/etcd."""
         addresses = {member: self.lab.settings.address(member) for member in MEMBERS}
@@ -205,6 +253,14 @@ class Patroni:
             "INITIAL_CLUSTER": members,
             "INITIAL_CLUSTER_TOKEN": CLUSTER_NAME,
         }
+        if self.encrypted:
+            words["LISTEN_CLIENT_URLS"] += f",https://{addresses[host]}:{TLS_PORT}"
+            words |= {
+                "CERT_FILE": f"{ETCD_TLS}/etcd.pem",
+                "KEY_FILE": f"{ETCD_TLS}/etcd.key",
+                "TRUSTED_CA_FILE": f"{ETCD_TLS}/etcd.pem",
+                "CLIENT_CERT_AUTH": "true",
+            }
         return "".join(f'ETCD_{name}="{value}"\n' for name, value in words.items())
 
     def _everywhere(self, done: str, work: Any) -> None:
@@ -221,12 +277,14 @@ def main() -> int:
     """Make the lab's hosts and a Patroni cluster on them; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lab.patroni", description=__doc__)
     parser.add_argument("--mode", default="off", help="synchronous_mode: off (default), on, quorum")
-    mode = parser.parse_args().mode
+    parser.add_argument("--tls", action="store_true", help="Patroni reaches etcd through TLS")
+    options = parser.parse_args()
+    mode = options.mode
     try:
         lab = Lab()
         lab.up()
         words: dict[str, object] = {"off": False, "on": True}
-        leader = Patroni(lab).deploy({"synchronous_mode": words.get(mode, mode)})
+        leader = Patroni(lab, options.tls).deploy({"synchronous_mode": words.get(mode, mode)})
     except LabError as error:
         sys.stderr.write(f"patroni: {error}\n")
         return 2

@@ -62,7 +62,7 @@ TAKEN: Mapping[str, frozenset[str]] = {
         "http_extra_headers https_extra_headers server_tokens request_queue_size "
         "thread_pool_size"
     ),
-    "etcd3": _words("host hosts url protocol use_proxies"),
+    "etcd3": _words("host hosts url protocol use_proxies cacert cert key"),
     "postgresql": _words(
         "listen connect_address data_dir config_dir bin_dir pgpass authentication parameters "
         "pg_hba pg_ident recovery_conf custom_conf use_unix_socket use_unix_socket_repl use_slots "
@@ -113,6 +113,17 @@ def etcd_endpoints(etcd3: Mapping[str, Any]) -> list[str]:
     words = hosts.split(",") if isinstance(hosts, str) else hosts
     found = [re.sub(r"^\w+://", "", str(word).strip().strip("'\"")) for word in words]
     return [word if re.search(r":\d+$", word) else f"{word}:{ETCD_PORT}" for word in found if word]
+
+
+def etcd_tls(etcd3: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files with which Patroni's section reaches etcd through TLS; empty without it."""
+    if not _is_encrypted(etcd3):
+        return {}
+    return {name: str(etcd3[name]) for name in ("cacert", "cert", "key") if etcd3.get(name)}
+
+
+def _is_encrypted(etcd3: Mapping[str, Any]) -> bool:
+    return etcd3.get("protocol") == "https" or str(etcd3.get("url", "")).startswith("https:")
 
 
 def _host_port(text: Any, default: int) -> tuple[str, int]:
@@ -177,6 +188,7 @@ def adopted_variables(facts: Mapping[str, Any]) -> dict[str, Any]:
         "cluster_name": str(config.get("scope", "")),
         "cluster_namespace": str(config.get("namespace") or "service").strip("/"),
         "cluster_etcd_endpoints": etcd_endpoints(_section(facts, "etcd3")),
+        "cluster_etcd_tls": etcd_tls(_section(facts, "etcd3")),
         "postgresql_port": port,
         "postgresql_listen": listen,
         "postgresql_data_dir": str(section.get("data_dir", "")).rstrip("/"),
@@ -254,9 +266,9 @@ def _local_problems(host: str, facts: Mapping[str, Any], release: str) -> Iterat
         yield f"it is called {config.get('name')} by Patroni: call it so in the inventory, too"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(config.get("scope", ""))):
         yield f"scope {config.get('scope')!r}: letters, digits, `_`, `.` and `-` are possible"
-    protocol = str(_section(facts, "etcd3").get("protocol", "http"))
-    if protocol != "http" or str(_section(facts, "etcd3").get("url", "")).startswith("https"):
-        yield "etcd is reached through TLS, which comes with a later release"
+    etcd3 = _section(facts, "etcd3")
+    if _is_encrypted(etcd3) and not etcd3.get("cacert"):
+        yield "etcd3: etcd is reached through TLS, and no cacert says whom to trust"
     if _host_port(_section(facts, "restapi").get("connect_address"), 0)[1] != REST_PORT:
         yield f"restapi.connect_address: its port has to be {REST_PORT}"
     accounts = section.get("authentication") or {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import yaml
 
 from lab import Lab, Settings
 from lab.cluster import MEMBERS
@@ -180,6 +181,17 @@ def test_pgherd_runs_every_host_and_patroni_none(patroni: Patroni, takeover: Tak
         assert not runs(patroni, host, UNIT)
         assert all(runs(patroni, host, unit) for unit in OURS)
         assert "pgherd" in json.loads(patroni.cluster.rest(host, "/patroni")[1])
+
+
+@pytest.mark.parametrize("host", MEMBERS)
+def test_etcd_is_reached_as_patroni_reached_it(
+    patroni: Patroni, takeover: Takeover, host: str
+) -> None:
+    assert takeover.outcome.code == 0
+    theirs = yaml.safe_load(patroni.lab.exec(host, ["cat", CONFIG])[1])["etcd3"]
+    ours = yaml.safe_load(patroni.lab.exec(host, ["cat", "/etc/pgherd/pgherd.yml"])[1])["etcd3"]
+    assert ours == theirs
+    assert ours["protocol"] == "https"
 
 
 @pytest.mark.parametrize("host", MEMBERS)

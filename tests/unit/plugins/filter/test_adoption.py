@@ -115,6 +115,30 @@ def test_the_roles_go_on_with_what_patroni_has() -> None:
     assert found["postgresql_rewind_password"] == "s"
 
 
+@pytest.mark.parametrize(
+    ("section", "files"),
+    [
+        ({"hosts": "10.0.0.1:2379"}, {}),
+        ({"hosts": "10.0.0.1:2379", "cacert": "/ca.pem"}, {}),
+        (
+            {"hosts": "10.0.0.1:2379", "protocol": "https", "cacert": "/ca.pem", "cert": "/c.pem",
+             "key": "/k.pem"},
+            {"cacert": "/ca.pem", "cert": "/c.pem", "key": "/k.pem"},
+        ),
+        ({"url": "https://10.0.0.1:2379", "cacert": "/ca.pem"}, {"cacert": "/ca.pem"}),
+    ],
+)  # fmt: skip
+def test_an_etcd_behind_tls_is_reached_with_the_same_files(
+    section: dict[str, str], files: dict[str, str]
+) -> None:
+    here = facts()
+    here["config"]["etcd3"] = section
+    assert adoption_problems(HOSTS, hostvars(pg1=here), "17") == []
+    found = adopted_variables(here)
+    assert found["cluster_etcd_tls"] == files
+    assert found["cluster_etcd_endpoints"] == ["10.0.0.1:2379"]
+
+
 def test_only_what_this_hosts_files_alone_decide_becomes_a_parameter() -> None:
     """Neither the base file, which stays, nor what is dynamic, nor what the agent decides."""
     found = adopted_variables(facts())["postgresql_parameters"]
@@ -174,7 +198,7 @@ def test_the_login_of_the_rest_api_is_kept_and_a_missing_one_is_left_to_be_made(
         ("restapi", {"connect_address": "10.0.0.1:8009"}, "its port has to be 8008"),
         ("restapi", {"connect_address": "10.0.0.9:8008"}, "set cluster_address of pg1"),
         ("restapi", {"connect_address": "pg1:8008"}, "addresses, not names"),
-        ("etcd3", {"protocol": "https"}, "TLS"),
+        ("etcd3", {"protocol": "https"}, "no cacert says whom to trust"),
         ("etcd3", {"username": "u"}, "etcd3.username has no equivalent"),
         ("postgresql", {"barman": {"command": "/x"}}, "postgresql.barman has no equivalent"),
         ("postgresql", {"bin_dir": "/opt/pg/bin"}, "postgresql.bin_dir is /opt/pg/bin"),

@@ -184,6 +184,35 @@ class TestAPrimary:
         assert (answer.status, answer.body) == (503, text)
         assert stage.loop.wanted.restart is None
 
+    @pytest.mark.parametrize(
+        ("body", "config", "seconds"),
+        [
+            ({"timeout": 7}, {"postgresql": {"pg_ctl_timeout": 9}}, 7),
+            ({}, {"postgresql": {"pg_ctl_timeout": 9}, "primary_start_timeout": 8}, 9),
+            ({}, {"primary_start_timeout": 8}, 8),
+            ({}, {"primary_start_timeout": 0}, 300),
+        ],
+    )
+    async def test_the_new_start_is_given_as_long_as_somebody_says(
+        self,
+        stage: Stage,
+        monkeypatch: pytest.MonkeyPatch,
+        body: dict[str, Any],
+        config: dict[str, Any],
+        seconds: float,
+    ) -> None:
+        given: list[float] = []
+
+        async def answer(within: float) -> None:
+            given.append(within)
+
+        monkeypatch.setattr(stage.rig.postgres, "wait_until_answering", answer)
+        await stage.led_by_us()
+        await stage.put(config={"ttl": 30, **config})
+        await stage.round()
+        assert (await restarting(stage, body)).status == 200
+        assert given == [seconds]
+
     def test_it_waits_for_etcd_and_for_the_key(self) -> None:
         leading = view(primary(), cluster=cluster(ME), restart=ASKED)
         assert fired(leading) == "restart_primary"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from lab.cluster import MEMBERS
 from lab.errors import LabError
 from lab.probe import CREATE, TABLE
+from lab.wire import WireError
 
 if TYPE_CHECKING:
     from lab.cluster import Cluster
@@ -120,9 +121,13 @@ class Subscriber:
 
     def _has_copy(self, host: str, *, by_itself: bool) -> bool:
         sql = COUNT + (" AND synced AND NOT temporary" if by_itself else "")
-        if self.cluster.query(host, sql) != [("1",)]:
+        try:
+            if self.cluster.query(host, sql) != [("1",)]:
+                return False
+            page = self.cluster.rest(host, "/metrics")[1]
+        except (OSError, WireError):
+            # It is being restarted for the slot.
             return False
-        page = self.cluster.rest(host, "/metrics")[1]
         return by_itself or re.search(MISSING, page, re.MULTILINE) is not None
 
     def rows(self, run: str) -> Counter[int]:

@@ -166,6 +166,8 @@ class SlotCopies:
         leader, instance = self._leader, view.instance
         if leader is None or not (self._wanted and instance.is_streaming):
             return
+        if not leader.is_settled_primary:
+            return
         is_asking = self._looking is not None and not self._looking.done()
         if is_asking or view.now < self._next_look or instance.upstream != leader.address:
             return

@@ -57,6 +57,11 @@ class TestAPromise:
         answer = await asked.ask_for_promise({"name": "pg2", "conn_url": "x", "api_url": "y"})
         assert answer == (200, "Accepted", str(0x3000))
 
+    async def test_where_its_slots_are_is_taken_in(self, asked: Served) -> None:
+        """As Patroni's leaders send it."""
+        await asked.ask_for_promise({"name": "pg2", "slots": {"pg3": 0x2000}})
+        assert asked.rig.loop.failsafe.told(NOW + 5) == {"pg3": 0x2000}
+
     async def test_whoever_asks_from_then_on_is_told(self, asked: Served) -> None:
         """A candidate must not learn of it only after our next round."""
         assert (await asked.json("/patroni"))["pgherd"]["promised_to"] is None

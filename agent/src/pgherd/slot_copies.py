@@ -100,6 +100,7 @@ class SlotCopies:
         self._started: str | None = None
         self._leader_started = ""
         self._is_interrupted = False
+        self._beginnings = 0
         self._is_recalled = False
         self._is_protected = False
         self._needed: dict[str, int] = {}
@@ -154,6 +155,7 @@ class SlotCopies:
         self._absent &= self._wanted.keys()
 
     def _forget(self) -> None:
+        self._beginnings += 1
         self._is_protected = False
         self._needed.clear()
         self._ready.clear()
@@ -176,11 +178,11 @@ class SlotCopies:
         self._looking = asyncio.create_task(self._look(view, leader))
 
     async def _look(self, view: View, leader: Member) -> None:
-        known = (self._term, self._started)
+        beginnings = self._beginnings
         try:
             told = await self._ask(leader, view.instance.upstream_slot)
             [here] = await self._server.query(HERE)
-            if known == (self._term, self._started):
+            if beginnings == self._beginnings:
                 self._weigh(view.instance, told)
                 if told["protected"] is not None:
                     self._remember(told["started"], here["receiver"])

@@ -183,6 +183,9 @@ class ScriptedPostgres(Postgres):
             raise self.fails[call[0]]
 
     async def observe(self) -> Instance:
+        if self.names_asked is not None and self.instance.is_primary:
+            # What is asked of it is in force at once.
+            self.names_asked = self.instance.sync_names
         return self.instance
 
     def postmaster(self) -> Postmaster | None:

@@ -110,7 +110,7 @@ class TestWaking:
         stage.rig.postgres.instance = primary(sync_names='ANY 1 ("pg2")')
         await stage.round()
         assert ("configure",) in stage.rig.postgres.calls
-        assert stage.rig.postgres._sync_names == 'ANY 1 ("pg2")'
+        assert stage.rig.postgres.names_asked == 'ANY 1 ("pg2")'
 
     async def test_postgresql_learns_that_commits_may_have_to_wait(self, stage: Stage) -> None:
         await stage.led_by_other()

@@ -213,6 +213,16 @@ class TestATurn:
         with_it = replace(seen.cluster, config=quorum, sync=sync_key(ME, "pg2,pg3"))
         assert next_step(replace(seen, cluster=with_it)) is not None
 
+    @pytest.mark.parametrize("tag", ["nofailover", "nosync"])
+    def test_one_that_need_not_acknowledge_only_has_to_stream(self, tag: str) -> None:
+        """Where others can lead commits do not wait for it (history 17 of the simulator)."""
+        seen = leading(self.ROLL, each("pg2", NEW, tags={tag: True}))
+        assert seen.cluster is not None
+        known = replace(
+            seen.cluster, config={"synchronous_mode": "quorum"}, sync=sync_key(ME, "pg3")
+        )
+        assert next_step(replace(seen, cluster=known)) is not None
+
     def test_one_that_does_not_come_back_ends_it(self) -> None:
         late = leading(self.ROLL, each("pg2", NEW, state="starting"), wall=AT + LIMIT + 1)
         step = next_step(late)

@@ -260,6 +260,25 @@ class TestSteps:
         actions = decide(leads(*BOTH, **changes)).actions
         assert not any(isinstance(each, WriteSync | SetSyncNames) for each in actions)
 
+    def test_no_step_is_taken_before_names_that_were_written_are_in_force(self) -> None:
+        """History 5 of the simulator with rolling restarts: pg4 left just after it had come.
+
+        The names it is in came into force when nobody counted its vote any more.
+        """
+        three = sync_key(ME, "pg2,pg3,pg4", 2)
+        come = 'ANY 1 ("pg2","pg3","pg4")'
+        seen = leads(*BOTH, names=ANY_ONE, sync=three)
+        assert asked(seen) == written("pg2,pg3", 1)
+        assert asked(replace(seen, names_asked=come)) == SetSyncNames(come)
+        assert asked(replace(seen, names_asked=ANY_ONE)) == written("pg2,pg3", 1)
+        assert asked(replace(seen, names_asked='ANY 1 ("pg4","pg5")')) == written("pg2,pg3", 1)
+
+    @pytest.mark.parametrize("settled", [True, False])
+    def test_names_that_fit_nobody_s_vote_are_not_answered_for_ever(self, *, settled: bool) -> None:
+        """With nobody elected but us there is nothing left to take back."""
+        seen = leads(*BOTH, names=ANY_ONE, sync=ALONE, settled=settled)
+        assert asked(seen) == written("pg2,pg3", 1) if settled else fired(seen) == "lead"
+
     def test_paused_the_leader_goes_on_adjusting(self) -> None:
         assert fired(leads(*BOTH, settings={"pause": True})) == "adjust_sync"
 

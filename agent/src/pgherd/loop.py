@@ -256,6 +256,7 @@ class Loop:
             scheduled_restart=self.wanted.scheduled,
             reinitialize=self.wanted.reinitialize,
             config_revision=self._config_revision,
+            names_asked=self.effects.postgres.names_asked,
             config_problems=self.dynamic.problems,
             phase=self.operations.phase,
             restores=bool(leaderless_methods(self.config)),

@@ -68,7 +68,7 @@ class Postgres:
         self._postmaster: Postmaster | None = None
         self._ended: Postmaster | None = None
         self._upstream: Upstream | None = None
-        self._sync_names: str | None = None
+        self.names_asked: str | None = None
         self._may_wait = False
         self._senders = Walsenders(on_death)
         self._dynamic: Mapping[str, Any] = {}
@@ -207,7 +207,7 @@ class Postgres:
         return self._write_server_config(limits)
 
     def _write_server_config(self, limits: Control | None) -> bool:
-        names = self._sync_names
+        names = self.names_asked
         if names is None:
             # PostgreSQL's checkpointer tells backends whether to wait at all, and it may be busy
             # with a checkpoint just after a promotion: what it reads now must say so already.
@@ -217,7 +217,7 @@ class Postgres:
 
     async def set_sync_names(self, names: str) -> None:
         """Have commits wait for the standbys in *names*; in force a moment later."""
-        self._sync_names = names
+        self.names_asked = names
         await self.pacing.choose(names)
         self._write_files(self._control)
         # Also when the file says so already: the agent before may have died before the signal.
@@ -258,8 +258,8 @@ class Postgres:
         if instance.upstream and self._upstream is None:
             host, _, port = instance.upstream.rpartition(":")
             self._upstream = Upstream(host, int(port), instance.upstream_slot)
-        if instance.is_primary and self._sync_names is None:
-            self._sync_names = instance.sync_names
+        if instance.is_primary and self.names_asked is None:
+            self.names_asked = instance.sync_names
         self.pacing.adopt(instance)
 
     # Starting and stopping
@@ -272,7 +272,7 @@ class Postgres:
         """
         self._is_adopted = True
         self._upstream = None
-        self._sync_names = names
+        self.names_asked = names
         await self.pacing.choose(names, is_running=False)
         (self.data_dir / "standby.signal").unlink(missing_ok=True)
         await self._start(None)
@@ -284,7 +284,7 @@ class Postgres:
         """
         self._is_adopted = True
         self._upstream = self.files.upstream(leader) if leader else None
-        self._sync_names = None
+        self.names_asked = None
         await self.pacing.choose("", is_running=False)
         (self.data_dir / "standby.signal").touch(0o600)
         await self.copies.before_start(self._upstream, self.files.parameters(self._dynamic, None))
@@ -433,13 +433,10 @@ class Postgres:
         return bool(row["nothing"])
 
     async def reserve_timeline(self, ours: int, wanted: int) -> bool:
-        """Have the next promotion make timeline *wanted*; we are on *ours*.
-
-        :return: whether it will. A promotion that broke off may have begun *wanted* already: then
-            PostgreSQL would take the next number, which is nobody's.
-        """
+        """Have the next promotion, from *ours*, make timeline *wanted*; tell whether it will."""
         wal = self.data_dir / "pg_wal"
         skip_timelines(wal, range(ours + 1, wanted))
+        # One that broke off may have begun it already.
         return not (wal / f"{wanted:08X}.history").exists()
 
     async def promote(

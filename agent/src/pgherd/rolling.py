@@ -264,7 +264,9 @@ def _is_back(view: View, roll: Roll, name: str) -> bool:
     behind = (view.instance.location or 0) - (rows[0].get("flush") or 0)
     if behind > view.settings.maximum_lag_on_failover:
         return False
-    counts = view.settings.synchronous_mode == "quorum" and not member.tags.nosync
+    # One that may not lead acknowledges only where there are not enough others.
+    exempt = member.tags.nosync or member.tags.nofailover
+    counts = view.settings.synchronous_mode == "quorum" and not exempt
     return not counts or (view.sync is not None and name in view.sync.electing.voters)
 
 

@@ -91,6 +91,8 @@ class View:
     :param config_revision: the revision of the dynamic configuration that is applied here, so that
         it is known which of its settings wait for a restart; 0 for none.
     :param config_problems: what in the dynamic configuration is not heeded, and why.
+    :param names_asked: `synchronous_standby_names` as we wrote it last; None for not at all. It is
+        in force a moment later.
     :param fruitless: the standby that we should stream from and have not got anything from lately.
     :param copied_slots: logical slots before PostgreSQL 17 with which this standby may be promoted.
     :param slots_to_copy: slots of the leader that this standby would get by a restart.
@@ -135,6 +137,7 @@ class View:
     scheduled_restart: ScheduledRestart | None = None
     reinitialize: Reinitialize | None = None
     config_revision: int = 0
+    names_asked: str | None = None
     config_problems: tuple[str, ...] = ()
     phase: str = ""
     restores: bool = False

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.tests.sim.aio import AgentLoop
@@ -15,7 +16,9 @@ from pgherd.lease import LeaseKeeper
 from pgherd.loop import Effects, Loop
 from pgherd.pages import node_body
 from pgherd.peers import parse_peer
+from pgherd.rolls import post_rolling_restart
 from pgherd.store import Store
+from pgherd.wanted import Wanted
 from pgherd.wishes import Restart
 
 if TYPE_CHECKING:
@@ -104,6 +107,18 @@ def _arrive(client: Host, host: Host, leader: str | None, reply: Callable[[Any],
         host.agent.serve(leader, answer)
 
 
+class SimWanted(Wanted):
+    """Tells when the agent wants a restart by itself: a rolling one has come to it."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(Path("/nonexistent"))
+        self._server = host.server
+
+    def ask_restart(self, restart: Restart) -> asyncio.Future[str]:
+        self._server.checks.takes_turn(self._server)
+        return super().ask_restart(restart)
+
+
 class AgentProcess:
     """The agent on one host, from its start to its end."""
 
@@ -135,6 +150,7 @@ class AgentProcess:
             clock=host.clock,
         )
         self.logic = Loop(config, effects, wake)
+        self.logic.wanted = SimWanted(host)
         self._handling: set[asyncio.Task[None]] = set()
         self._rule = ""
         if host.world.is_traced:
@@ -219,10 +235,19 @@ class AgentProcess:
 
         def ask() -> None:
             if self.logic.wanted.restart is None:
-                self.logic.wanted.ask_restart(Restart(self.host.clock()))
+                Wanted.ask_restart(self.logic.wanted, Restart(self.host.clock()))
                 self.wake.set()
 
         self.loop.call_soon(ask)
+
+    def roll(self) -> None:
+        """Have an operator ask for a rolling restart (`POST /rolling_restart`)."""
+
+        async def ask() -> None:
+            answer = await post_rolling_restart(self.logic, {})
+            self.host.note(f"a rolling restart is asked for: {answer.status}")
+
+        self.loop.call_soon(lambda: self._handling.add(self.loop.create_task(ask())))
 
     def kill(self) -> None:
         """End the process where it is."""

@@ -39,6 +39,7 @@ class Checks:
         self.writes: list[Record] = []
         self._electorate: list[str] = []
         self._quorum = 0
+        self._turns: dict[str, int] = {}
         self.primaries: list[str] = []
 
     def acknowledged(self, server: Server, record: Record) -> None:
@@ -90,6 +91,15 @@ class Checks:
                 "acknowledged_writes_survive",
                 f"{len(lost)} writes are not on {primary.name}; the first is {lost[0]}",
             )
+
+    def takes_turn(self, server: Server) -> None:
+        """A rolling restart has come to this server: whose turn was before is back."""
+        for name, pid in self._turns.items():
+            if name != server.name and self.servers[name].answered <= pid:
+                self._world.violate(
+                    "one_restart_at_a_time", f"{server.name} restarts before {name} is back"
+                )
+        self._turns[server.name] = server.pid
 
     def corrupted(self, upstream: Server, standby: Server) -> None:
         """A standby would stream onto WAL that is not its upstream's."""

@@ -16,6 +16,8 @@ from agent.tests.sim.net import Network
 from agent.tests.sim.world import Violation, World
 from pgherd.config import build
 from pgherd.etcd import Put
+from pgherd.ledger import parse_ledger
+from pgherd.rolling import KIND
 from pgherd.store import dump
 
 if TYPE_CHECKING:
@@ -288,9 +290,15 @@ class Cluster:
     def is_quiet(self) -> bool:
         """Tell whether the cluster is whole and acknowledges writes made since it may be."""
         last = self.checks.last
-        if "/service/demo/failover" in self.etcd.keys.values:
+        if "/service/demo/failover" in self.etcd.keys.values or self._is_rolling():
             return False
         return last is not None and last.write > self._last_quiet_write and self.is_whole()
+
+    def _is_rolling(self) -> bool:
+        """Tell whether a rolling restart has not come to its end."""
+        key = self.etcd.keys.values.get("/service/demo/operations")
+        ledger = parse_ledger(json.loads(key.value)) if key is not None else ()
+        return any(entry.kind == KIND and not entry.is_finished for entry in ledger)
 
     def live(self) -> None:
         """Live through the plan."""

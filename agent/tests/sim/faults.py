@@ -307,6 +307,13 @@ def restart_postgres(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     return _nothing
 
 
+def roll_restart(cluster: Cluster, host: Host, fault: Fault) -> Undo:
+    """Let an operator ask for a restart of all members, one after the other."""
+    if host.agent is not None:
+        host.agent.roll()
+    return _nothing
+
+
 def maintain(cluster: Cluster, host: Host, fault: Fault) -> Undo:
     """Let an operator pause the cluster for a while."""
     cluster.configure(pause=True)
@@ -340,6 +347,7 @@ FAULTS: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], .
 WISHES: Final[tuple[tuple[Callable[[Cluster, Host, Fault], Undo], int, float], ...]] = (
     (restart_postgres, 8, 0),
     (maintain, 4, 10),
+    (roll_restart, 6, 0),
 )
 BY_NAME: Final = {call.__name__: call for call, _, _ in (*FAULTS, *WISHES)}
 

@@ -41,6 +41,17 @@ class _WallClock:
         return "2026-01-01T00:00:00+00:00"
 
 
+class _Secrets:
+    """Stands for the module that makes up ids."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def token_hex(self, size: int) -> str:
+        self._made += 1
+        return f"{self._made:0{2 * size}x}"
+
+
 def _boot_id() -> str:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, AgentLoop)
@@ -105,6 +116,8 @@ def _live(plan: Plan, *, trace: bool) -> Outcome:
         stack.enter_context(patch("pgherd.lease.write_atomically", _write))
         stack.enter_context(patch("pgherd.loop.time", _WallClock))
         stack.enter_context(patch("pgherd.switchover.time", _WallClock))
+        stack.enter_context(patch("pgherd.rolls.time", _WallClock))
+        stack.enter_context(patch("pgherd.rolls.secrets", _Secrets()))
         stack.enter_context(patch("pgherd.upkeep.datetime", _WallClock))
         stack.enter_context(patch("pgherd.rejoin.Salvage", SimSalvage))
         stack.enter_context(patch("pgherd.divergence._Comparison", SimComparison))

@@ -32,6 +32,8 @@ class Server:
 
     :param name: the member's, the host's and the `application_name` of its receiver.
     :param on_death: called when the processes have ended.
+    :ivar pid: which start this is.
+    :ivar answered: the last start in which it came to answer queries.
     """
 
     def __init__(self, world: World, net: Network, name: str, checks: Checks) -> None:
@@ -68,6 +70,7 @@ class Server:
         self._checkpointer_busy = False
         self._silent_since: float | None = None
         self.pid = 0
+        self.answered = 0
 
     # Time inside the processes
 
@@ -160,7 +163,7 @@ class Server:
             latest_end=end if standby else None,
             receiver_status="streaming" if receiver is not None and standby else None,
             upstream=f"{self.upstream}:5432" if self.upstream else None,
-            started_at="2026-01-01 00:00:00.5+00",
+            started_at=f"2026-01-01 {self.pid // 60:02d}:{self.pid % 60:02d}:00+00",
             server_version=170002,
             replication=tuple(stream.row() for stream in self.senders.values()),
             slots={name: self._slot(name) for name in sorted(self.slots)},
@@ -203,6 +206,7 @@ class Server:
         data = self._have_data()
         data.state = "in production"
         self.process = Process.RUNNING
+        self.answered = self.pid
         self.in_recovery = False
         self._checkpointed()
         self._note(f"postgres is a primary on timeline {data.timeline} at {data.flushed}")
@@ -218,6 +222,7 @@ class Server:
         has_enough = data.flushed >= data.consistent_at
         if self.process is Process.STARTING and data.is_standby and has_enough:
             self.process = Process.RUNNING
+            self.answered = self.pid
             self._note(f"postgres is a standby on timeline {data.timeline} at {data.flushed}")
 
     def end(self, why: str, *, cleanly: bool = False, power: bool = False) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from pgherd.actions import Action, Demote, Lead, ReleaseKey, SetSyncNames, WriteSync
 from pgherd.model import Member, SyncKey
-from pgherd.quorum import NOBODY, Acknowledging, Electing, format_names, holds, next_step
+from pgherd.quorum import (
+    NOBODY,
+    Acknowledging,
+    Electing,
+    format_names,
+    holds,
+    next_step,
+    parse_names,
+)
 from pgherd.relays import leaves_leader
 from pgherd.rules.rule import Rule
 from pgherd.rules.successors import names_somebody, nobody_named
@@ -137,9 +145,11 @@ def change(view: View) -> Action | None:
     if sync is None or sync.leader != view.me:
         # Of nobody else is it known that it has every commit.
         return WriteSync(SyncKey(view.me, timeline=_highest(view)))
-    if not holds(sync.electing, have):
+    if not holds(sync.electing, have) and sync.electing != Electing():
         # Somebody else has changed the names. Electing nobody but us is always safe.
         return WriteSync(replace(sync, electing=Electing()))
+    if _is_under_way(view, sync):
+        return SetSyncNames(view.names_asked or "")
     any_of_them = mode == "quorum"
     want = _target(view, sync)
     step = next_step((have, sync.electing), want, settled=view.settled)
@@ -154,6 +164,14 @@ def change(view: View) -> Action | None:
     if sync.isolated and not _is_alone(view):
         return WriteSync(replace(sync, isolated=False))
     return None
+
+
+def _is_under_way(view: View, sync: SyncKey) -> bool:
+    """Tell whether names that we wrote are not in force yet: no other step may come before."""
+    asked = view.names_asked
+    if asked is None or asked == view.instance.sync_names:
+        return False
+    return holds(sync.electing, parse_names(asked))
 
 
 def _highest(view: View) -> int:

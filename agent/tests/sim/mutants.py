@@ -83,7 +83,9 @@ def _take_leader_unconditionally() -> tuple[Patch, ...]:
         is_free = key.endswith("/leader") and target == "create_revision" and value == 0
         return ALWAYS if is_free else Compare(key, target, value)
 
-    return (patch("pgherd.store.Compare", compare),)
+    # Every leader writes /sync when it takes the key, so its revision would tell as well.
+    any_sync = patch("pgherd.store.Store._sync_is", lambda store, revision: ALWAYS)
+    return (patch("pgherd.store.Compare", compare), any_sync)
 
 
 def _positions_do_not_matter() -> tuple[Patch, ...]:
@@ -212,6 +214,9 @@ def _is_named(view: Any) -> bool:
     return heir is not None and heir[0] == view.me
 
 
+# The choice of a fault that makes it a cut from etcd, both ways (see `faults.cut`).
+CUT_FROM_ETCD: Final = 0.0031
+
 # What histories have in common that show a mutant; the agent as it is lives through them, too.
 SYNC: Final = {"mode": "quorum", "members": 3, "tags": ({}, {}, {}), "rates": (1.0, 1.0, 1.0)}
 FAILSAFE: Final = {**SYNC, "failsafe": True, "kinds": ("cut", "trouble_etcd", "pause_host")}
@@ -219,6 +224,19 @@ ELECTIONS: Final = {**SYNC, "kinds": ("cut_standby", "lose_host", "cut", "pause_
 HANDOVERS: Final = {**SYNC, "kinds": ("crash_postgres", "cut_standby", "lose_host", "cut")}
 TRANSITIONS: Final = {**SYNC, "kinds": ("cut_standby", "reconfigure", "lose_host", "cut")}
 LATE: Final = {"ttl": 2, "kinds": ("late_requests", "trouble_etcd", "bad_network", "cut")}
+# The answers of etcd come late, and then none come any more.
+CUT_OFF: Final[dict[str, Any]] = {
+    "mode": "off", "members": 3, "ttl": 2, "tags": ({}, {}, {}), "rates": (1.0, 1.0, 1.0),
+    "failsafe": False, "guarded": True, "gone": False,
+    "faults": tuple(
+        fault
+        for at in (3.0, 20.0, 37.0)
+        for fault in (
+            Fault(at, 1.7, "bad_network", None, 0.3),
+            Fault(at + 1.5, 8.0, "cut", None, CUT_FROM_ETCD),
+        )
+    ),
+}  # fmt: skip
 # Each of two leads while the other is away, both from the same place on, and then they meet.
 STRANGERS: Final[dict[str, Any]] = {
     "mode": "off", "members": 2, "ttl": 2, "tags": ({}, {}), "rates": (1.0, 1.0),
@@ -238,7 +256,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "lease_from_the_answer", "a lease is valid from when etcd's answer came, with no margin",
-        _validity_from_the_answer, LATE,
+        _validity_from_the_answer, CUT_OFF,
     ),
     Mutant(
         "take_leader_unconditionally", "the leader key is taken also when somebody has it",

@@ -27,6 +27,7 @@ from pgherd.decide import decide
 from pgherd.errors import NotAnsweringError
 from pgherd.kept import LEFT_FREE
 from pgherd.model import Instance
+from pgherd.pages import node_body
 from pgherd.published import member_key, state
 from pgherd.reinitialize import post_reinitialize, post_reload
 from pgherd.wishes import Reinitialize, Restart
@@ -58,6 +59,19 @@ def fill(stage: Stage) -> Path:
     return data_dir
 
 
+async def asked(stage: Stage, **body: bool) -> str:
+    """Ask for a new copy and go round until it is answered; return the last rule that fired."""
+    asking, rule = asyncio.create_task(post_reinitialize(stage.loop, body)), ""
+    # What is answered at once needs no round.
+    await asyncio.wait({asking}, timeout=0.05)
+    while not asking.done():
+        rule = await stage.round()
+        await asyncio.wait({asking}, timeout=0.05)
+    answer = await asking
+    assert (answer.status, answer.body) == (200, "reinitialize started")
+    return rule
+
+
 class TestWhatIsAnswered:
     async def test_the_leader_keeps_its_data(self, stage: Stage) -> None:
         await stage.led_by_us()
@@ -87,20 +101,26 @@ class TestWhatIsAnswered:
         assert (answer.status, answer.body) == (503, "rejoin already in progress")
         outcome = stage.loop.wanted.ask_restart(Restart(NOW))
         assert (await post_reinitialize(stage.loop, {})).body == "restart already in progress"
-        answer = await post_reinitialize(stage.loop, {"force": True})
-        assert (answer.status, answer.body) == (200, "reinitialize started")
-        assert stage.loop.operations.current is None
+        await asked(stage, force=True)
+        assert stage.loop.operations.current != "rejoin"
         assert outcome.result() == "restart failed"
-        assert stage.loop.wanted.reinitialize == ASKED
+        wish = stage.loop.wanted.reinitialize
+        assert wish is not None
+        assert wish.since == ASKED.since
 
 
 class TestTheOldData:
+    async def test_it_is_told_as_soon_as_the_request_is_answered(self, stage: Stage) -> None:
+        await stage.led_by_other()
+        await stage.round()
+        await asked(stage)
+        assert node_body(stage.loop, stage.loop.view.instance)["state"] == "creating replica"
+
     async def test_it_makes_way_and_a_copy_is_made(self, stage: Stage) -> None:
         await stage.led_by_other()
         data_dir = fill(stage)
         await stage.round()
-        await post_reinitialize(stage.loop, {"from_leader": True})
-        assert await stage.round() == "clear_data"
+        assert await asked(stage, from_leader=True) == "clear_data"
         await stage.rig.settle()
         assert not data_dir.exists()
         assert (beside(data_dir, REPLACED) / "PG_VERSION").exists()
@@ -126,8 +146,7 @@ class TestTheOldData:
         data_dir = fill(stage)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(LEFT_FREE))
         await stage.round()
-        await post_reinitialize(stage.loop, {})
-        await stage.round()
+        await asked(stage)
         await stage.rig.settle()
         assert not data_dir.exists()
         assert not beside(data_dir, REPLACED).exists()
@@ -137,8 +156,7 @@ class TestTheOldData:
         data_dir = fill(stage)
         await stage.round()
         stage.rig.postgres.fails["leader_history"] = NotAnsweringError("silence")
-        await post_reinitialize(stage.loop, {})
-        await stage.round()
+        await asked(stage)
         await stage.rig.settle()
         assert data_dir.exists()
         assert ("stop",) not in stage.calls

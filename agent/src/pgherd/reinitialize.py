@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 STOP_SECONDS: Final = 30.0
 # The leader has this long for each answer before anything is stopped, seconds.
 LEADER_SECONDS: Final = 5.0
+# A round has taken a request up within this time, seconds.
+ROUND_SECONDS: Final = 10.0
 
 
 async def post_reinitialize(loop: Loop, body: Mapping[str, Any]) -> Answer:
@@ -54,6 +56,8 @@ async def post_reinitialize(loop: Loop, body: Mapping[str, Any]) -> Answer:
         is_cleared=not view.instance.has_data,
     )
     loop.wake.set()
+    # Whoever asks for the state after this answer shall not see the one before.
+    await loop.changed(lambda view: view.reinitialize is not None, ROUND_SECONDS)
     return Answer(200, "reinitialize started")
 
 

@@ -11,7 +11,7 @@ from agent.tests.builders import primary, stopped
 from agent.tests.stage import BASE, Stage
 from agent.tests.test_config_requests import setting
 from pgherd.config import Timing
-from pgherd.etcd import Delete
+from pgherd.etcd import Delete, Put
 from pgherd.merge_patch import merge_patch
 
 if TYPE_CHECKING:
@@ -208,6 +208,28 @@ class TestTheCopy:
         await stage.rig.etcd.txn([], [Delete(f"{BASE}config")])
         await stage.round()
         assert json.loads(stage.key("config") or "") == {"ttl": 44}
+
+    async def test_it_outlives_the_loss_of_all_keys(self, tmp_path: Path) -> None:
+        """`patronictl remove` deletes `initialize` as well."""
+        with_data(tmp_path)
+        stage = await Stage(tmp_path).led_by_us()
+        stage.rig.postgres.instance = primary()
+        changed = {"synchronous_mode": "quorum", "member_slots_ttl": 44}
+        await stage.put(config=changed)
+        await stage.round()
+        await stage.rig.etcd.txn([], [Delete(f"{BASE}config"), Delete(f"{BASE}initialize")])
+        await stage.round()
+        assert stage.loop.view.settings.member_slots_ttl == 44
+        assert json.loads(stage.key("config") or "") == changed
+
+    async def test_a_cluster_that_is_being_made_has_none(self, tmp_path: Path) -> None:
+        data = with_data(tmp_path)
+        (data / "patroni.dynamic.json").write_text(json.dumps({"ttl": 44}))
+        stage = Stage(tmp_path)
+        await stage.rig.etcd.txn([], [Put(f"{BASE}initialize", "")])
+        await stage.round()
+        assert stage.loop.view.cluster is not None
+        assert stage.loop.view.cluster.config is None
 
     async def test_a_damaged_copy_is_no_copy(self, tmp_path: Path) -> None:
         (with_data(tmp_path) / "patroni.dynamic.json").write_text("{")

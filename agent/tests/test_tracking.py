@@ -298,5 +298,12 @@ class TestTheLeader:
 
     def test_how_long_we_are_held_back_is_told(self, tracked: Tracked) -> None:
         tracked.tracker.held_back_until = NOW + 10
-        assert tracked.see(standby()).is_held_back
-        assert not tracked.see(standby(), after=10).is_held_back
+        assert tracked.see(standby(), cluster(None)).is_held_back
+        assert not tracked.see(standby(), cluster(None), after=10).is_held_back
+
+    def test_nobody_is_held_back_once_somebody_else_has_led(self, tracked: Tracked) -> None:
+        """A switchover back, seconds after the one there, was left to a third member."""
+        tracked.tracker.held_back_until = NOW + 10
+        assert tracked.see(standby(), cluster("pg2"), answers=False).is_held_back
+        tracked.see(standby(), cluster("pg2"))
+        assert not tracked.see(standby(), cluster(None)).is_held_back

@@ -54,14 +54,16 @@ class Dynamic:
     def complete(self, cluster: Cluster) -> Cluster:
         """Return *cluster* with what we kept of a configuration that has gone, and what is local.
 
-        Without it a cluster whose key was deleted would be run with the defaults.
+        Without it a cluster whose key was deleted would be run with the defaults. Where all keys
+        have gone only what is with the data is of that cluster; one that is being made has none.
         """
         own = self.given.postgres
         local = {name: getattr(own, name) for name in LOCAL if getattr(own, name) is not None}
         cluster = replace(cluster, local=local)
-        if cluster.config or not cluster.initialize:
+        if cluster.config or cluster.initialize == "":
             return cluster
-        kept = self._raw or self._postgres.files.kept_dynamic()
+        known = self._raw if cluster.initialize else None
+        kept = known or self._postgres.files.kept_dynamic()
         return replace(cluster, config=kept, config_lost=True) if kept else cluster
 
     def reconfigure(self, given: Config) -> Config:

@@ -105,6 +105,9 @@ class Tracker:
         """Return *view* with what only the views before it can tell."""
         is_primary = view.instance.is_primary
         self._promoted_at = (self._promoted_at or view.now) if is_primary else None
+        if view.store_answers and view.other_leader is not None:
+            # Somebody has gone first.
+            self.held_back_until = 0.0
         view = replace(
             view,
             unlocked_since=self._unlocked_since,

@@ -71,7 +71,10 @@ def test_remove_under_a_cluster_that_runs_changes_nothing_for_long(
     tools: Tools, lab: Lab, cluster: Cluster, leader: str
 ) -> None:
     store = Store(lab)
+    # What the roles did not write must come back as well.
+    tools.patronictl("edit-config", "--set", "maximum_lag_on_failover=2097152", FORCE)
     before = store.config()
+    assert before["maximum_lag_on_failover"] == 2097152
     title = tools.patronictl("list").partition("--")[0]
     typed = f"{CLUSTER_NAME}\nYes I am aware\n{leader}\n"
     tools.patronictl("remove", CLUSTER_NAME, typed=typed)

@@ -72,15 +72,16 @@ def test_remove_under_a_cluster_that_runs_changes_nothing_for_long(
 ) -> None:
     store = Store(lab)
     # What the roles did not write must come back as well.
-    tools.patronictl("edit-config", "--set", "maximum_lag_on_failover=2097152", FORCE)
+    tools.patronictl("edit-config", "--set", "primary_stop_timeout=77", FORCE)
     before = store.config()
-    assert before["maximum_lag_on_failover"] == 2097152
+    assert before["primary_stop_timeout"] == 77
     title = tools.patronictl("list").partition("--")[0]
     typed = f"{CLUSTER_NAME}\nYes I am aware\n{leader}\n"
     tools.patronictl("remove", CLUSTER_NAME, typed=typed)
     assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == leader
     assert tools.patronictl("list").partition("--")[0] == title
     assert store.config() == before
+    tools.patronictl("edit-config", "--set", "primary_stop_timeout=null", FORCE)
 
 
 def test_remove_forgets_all_that_etcd_knows(

@@ -18,6 +18,7 @@ from pgherd.etcd import Delete, Etcd
 from pgherd.waiting import until
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -93,13 +94,14 @@ def stop(members: list[EtcdMember]) -> None:
         member.process.wait()
 
 
-async def wait_until_healthy(members: list[EtcdMember]) -> None:
+async def wait_until_healthy(members: list[EtcdMember], tls: ssl.SSLContext | None = None) -> None:
     """Wait until every member answers a linearizable read.
 
+    :param tls: with which they are asked, None where they do without.
     :raises TimeoutError: they do not come up.
     """
     for member in members:
-        client = Etcd([member.endpoint], timeout=2, hedge_delay=1)
+        client = Etcd([member.endpoint], timeout=2, hedge_delay=1, tls=tls)
 
         async def answers(client: Etcd = client) -> bool:
             try:

@@ -12,14 +12,21 @@ import pytest
 
 from agent.tests.builders import config
 from agent.tests.door import make_certificate
-from agent.tests.etcd_processes import MISSING, PROGRAM, START_SECONDS, EtcdMember, free_ports, stop
+from agent.tests.etcd_processes import (
+    MISSING,
+    PROGRAM,
+    START_SECONDS,
+    EtcdMember,
+    free_ports,
+    stop,
+    wait_until_healthy,
+)
 from pgherd.clock import boottime
 from pgherd.config import Tls
 from pgherd.early import renew
 from pgherd.errors import StoreError
 from pgherd.etcd import Etcd, Put
 from pgherd.start import Foothold
-from pgherd.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +68,7 @@ def member(tls: Tls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdM
     directory = tmp_path_factory.mktemp("etcd")
     known = start(directory, tls)
     try:
-        asyncio.run(healthy(known, tls))
+        asyncio.run(wait_until_healthy([known], tls.client_context()))
         yield known
     finally:
         stop([known])
@@ -69,23 +76,6 @@ def member(tls: Tls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdM
 
 def client(member: EtcdMember, tls: Tls) -> Etcd:
     return Etcd([member.endpoint], timeout=2, hedge_delay=1, tls=tls.client_context())
-
-
-async def healthy(member: EtcdMember, tls: Tls) -> None:
-    """Wait until *member* answers."""
-    etcd = client(member, tls)
-
-    async def answers() -> bool:
-        try:
-            await etcd.range("/healthy")
-        except StoreError:
-            return False
-        return True
-
-    try:
-        await until(answers, every=0.05, within=START_SECONDS)
-    finally:
-        await etcd.close()
 
 
 async def test_what_an_agent_asks_of_etcd_works_through_tls(member: EtcdMember, tls: Tls) -> None:

@@ -86,6 +86,13 @@ class TestControl:
         assert (await programs.control(tmp_path / "output")).timeline == 3
 
 
+def endless(directory: Path, fifo: Path) -> Programs:
+    """Make a `tool` that says one thing, then that it runs into a new *fifo*, and never ends."""
+    os.mkfifo(fifo)
+    # Its child has the pipe as well, and goes with it.
+    return script(directory, "tool", f"echo one >&2; echo on > {fifo}; tail -f /dev/null")
+
+
 class TestRunning:
     async def test_what_it_prints_is_returned(self, tmp_path: Path) -> None:
         assert await script(tmp_path, "tool", 'printf "%s|" "$@"').run("tool", "a b", "") == "a b||"
@@ -104,12 +111,8 @@ class TestRunning:
         assert heard[3:] == heard[:3]
 
     async def test_what_it_told_before_it_was_given_up_is_heard(self, tmp_path: Path) -> None:
-        fifo = tmp_path / "fifo"
-        os.mkfifo(fifo)
-        # Its child has the pipe as well, and goes with it.
-        body = f"echo one >&2; echo on > {fifo}; tail -f /dev/null"
-        heard: list[str] = []
-        running = asyncio.create_task(script(tmp_path, "tool", body).watch("tool", heard=heard))
+        fifo, heard = tmp_path / "fifo", list[str]()
+        running = asyncio.create_task(endless(tmp_path, fifo).watch("tool", heard=heard))
         async with asyncio.timeout(20):
             assert await asyncio.to_thread(fifo.read_text) == "on\n"
             running.cancel()
@@ -118,11 +121,8 @@ class TestRunning:
         assert heard == ["one"]
 
     async def test_so_is_what_it_told_before_its_start_was_known(self, tmp_path: Path) -> None:
-        fifo = tmp_path / "fifo"
-        os.mkfifo(fifo)
-        body = f"echo one >&2; echo on > {fifo}; tail -f /dev/null"
-        heard: list[str] = []
-        running = asyncio.create_task(script(tmp_path, "tool", body).watch("tool", heard=heard))
+        fifo, heard = tmp_path / "fifo", list[str]()
+        running = asyncio.create_task(endless(tmp_path, fifo).watch("tool", heard=heard))
         before = children()
 
         async def forked() -> bool:

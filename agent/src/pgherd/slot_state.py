@@ -127,7 +127,8 @@ def install(data_dir: Path, copy: SlotState) -> None:
     slots = data_dir / "pg_replslot"
     # A server that starts removes what has this name.
     unfinished = slots / f"{copy.name}.tmp"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
     unfinished.mkdir(0o700)
     _write(unfinished / "state", copy.state)
     _sync(unfinished)

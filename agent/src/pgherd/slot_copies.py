@@ -102,6 +102,7 @@ class SlotCopies:
         self._is_interrupted = False
         self._beginnings = 0
         self._is_recalled = False
+        self._written = ""
         self._is_protected = False
         self._needed: dict[str, int] = {}
         self._ready: set[str] = set()
@@ -239,7 +240,10 @@ class SlotCopies:
                 known = json.loads(path.read_text(encoding="utf-8"))
                 if known["proof"] == proof:
                     self._ready |= self._wanted.keys() & set(known["ready"])
-        write_atomically(path, json.dumps({"proof": proof, "ready": sorted(self._ready)}))
+        text = json.dumps({"proof": proof, "ready": sorted(self._ready)})
+        if text != self._written:
+            write_atomically(path, text)
+            self._written = text
 
     def _is_ready(self, instance: Instance, name: str, protected: int) -> bool:
         slot = instance.slots.get(name)

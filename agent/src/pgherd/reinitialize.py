@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgherd.answers import Answer
 from pgherd.datadir import REPLACED, discard
 from pgherd.kept import LEFT_FREE, directory_bytes
+from pgherd.restarts import ROUND_SECONDS
 from pgherd.wanted import FAILED
 from pgherd.wishes import Reinitialize
 
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 STOP_SECONDS: Final = 30.0
 # The leader has this long for each answer before anything is stopped, seconds.
 LEADER_SECONDS: Final = 5.0
-# A round has taken a request up within this time, seconds.
-ROUND_SECONDS: Final = 10.0
 
 
 async def post_reinitialize(loop: Loop, body: Mapping[str, Any]) -> Answer:

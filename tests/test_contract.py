@@ -57,7 +57,9 @@ def tasks(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_there_is_something_to_check() -> None:
-    assert [role.name for role in ROLES] == ["adoption", "agent", "cluster", "etcd", "postgresql"]
+    assert [role.name for role in ROLES] == [
+        "adoption", "agent", "cluster", "etcd", "haproxy", "keepalived", "pgbouncer", "postgresql",
+    ]  # fmt: skip
     assert len(TASK_FILES) > 15
 
 

@@ -167,6 +167,10 @@ class TestOurTimings:
         fast = {**TIMING, "keepalive_interval": 0.4, "etcd_timeout": 0.5}
         assert check_dynamic({"pgherd": {"lease_ttl": 2}}, fast) == []
 
+    def test_the_poolers_of_a_host_are_told_by_its_file_only(self) -> None:
+        [problem] = problems({"pgherd": {"pooler": {}}})
+        assert problem == "pgherd.pooler: unknown key"
+
 
 class TestParameters:
     @pytest.mark.parametrize(

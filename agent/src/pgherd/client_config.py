@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pgherd.access_config import Ctl, Login, build_ctl
-from pgherd.config import Timing, Tls, etcd_login, tls_of
+from pgherd.config import Timing, Tls, build_timing, etcd_login, tls_of
 from pgherd.errors import ConfigError
 from pgherd.schema import SCHEMA, Key, Section, check_etcd_login, check_section, check_timing
 
@@ -79,7 +79,7 @@ def build_client(raw: Mapping[str, Any], directory: Path) -> Client:
         etcd_tls=tls_of(etcd, "cacert", "cert", "key"),
         etcd_login=etcd_login(etcd),
         ctl=build_ctl(ctl, rest),
-        timing=Timing(**raw.get("pgherd", {})),
+        timing=build_timing(raw.get("pgherd", {})),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pgherd.access_config import Access, Ctl, Login, build_access, build_ctl
 from pgherd.errors import ConfigError
 from pgherd.method_schema import program_options
 from pgherd.patronis import without_effect
+from pgherd.pooler_config import PoolerConfig, build_pooler
 from pgherd.schema import check
 from pgherd.settings import Tags
 
@@ -191,6 +192,7 @@ class Config:
     post_init: str = ""
     unheeded: tuple[str, ...] = ()
     etcd_login: Login | None = None
+    pooler: PoolerConfig | None = None
 
     @property
     def api_url(self) -> str:
@@ -292,7 +294,7 @@ def build(raw: Mapping[str, Any]) -> Config:
         etcd_endpoints=tuple(f"{protocol}://{item.strip()}" for item in hosts),
         etcd_tls=tls_of(etcd, "cacert", "cert", "key"),
         etcd_login=etcd_login(etcd),
-        timing=Timing(**raw.get("pgherd", {})),
+        timing=build_timing(raw.get("pgherd", {})),
         postgres=_postgres(raw["postgresql"], raw["scope"]),
         bootstrap_config=bootstrap.get("dcs", {}),
         initdb=program_options(bootstrap.get("initdb", {})),
@@ -304,7 +306,14 @@ def build(raw: Mapping[str, Any]) -> Config:
         watchdog=_watchdog(raw.get("watchdog", {})),
         fencing=_fencing(raw.get("fencing", {})),
         unheeded=tuple(without_effect(raw)),
+        pooler=build_pooler(raw.get("pgherd", {}).get("pooler")),
     )
+
+
+def build_timing(raw: Mapping[str, Any]) -> Timing:
+    """Return what the section ``pgherd`` says about seconds."""
+    known = {each.name for each in fields(Timing)}
+    return Timing(**{name: value for name, value in raw.items() if name in known})
 
 
 def etcd_login(etcd: Mapping[str, Any]) -> Login | None:

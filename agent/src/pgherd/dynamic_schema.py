@@ -22,7 +22,7 @@ from pgherd.method_schema import (
     is_plain_mapping,
     sections,
 )
-from pgherd.schema import MANAGED_PARAMETERS, SCHEMA, Key, Section, check_section, check_timing
+from pgherd.schema import MANAGED_PARAMETERS, TIMING, Key, Section, check_section, check_timing
 from pgherd.units import amount, flag
 
 SLOT_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
@@ -111,12 +111,6 @@ def _is_port(value: Any) -> str | None:
     return None if good else "must be a port, or a list of ports with commas"
 
 
-def _ours() -> Section:
-    section = SCHEMA["pgherd"]
-    assert isinstance(section, dict)
-    return section
-
-
 POSTGRESQL: Final[Section] = {
     "parameters": Key(is_plain_mapping),
     "pg_hba": Key(_is_texts),
@@ -167,7 +161,7 @@ DYNAMIC: Final[Section] = {
         "recovery_min_apply_delay": Key(_at_least(0, "ms", "a time, such as 5min")),
     },
     "postgresql": POSTGRESQL,
-    "pgherd": _ours(),
+    "pgherd": TIMING,
 }
 
 

@@ -22,6 +22,7 @@ from pgherd.method_schema import (
     sections,
 )
 from pgherd.patronis import why_refused
+from pgherd.pooler_config import check_pooler, is_databases, is_port
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 FENCING_MODES: Final = ("off", "best_effort", "required")
@@ -206,6 +207,26 @@ def _account(*, required: bool) -> Section:
     return {"username": Key(_is_text, required), "password": Key(_is_text, secret=True)}
 
 
+# What the dynamic configuration may say for all members at once.
+TIMING: Final[Section] = {
+    "lease_ttl": Key(_is_ttl),
+    "keepalive_interval": Key(_is_seconds),
+    "loop_interval": Key(_is_seconds),
+    "peer_timeout": Key(_is_seconds),
+    "etcd_timeout": Key(_is_seconds),
+    "hedge_delay": Key(_is_seconds),
+    "hang_timeout": Key(_is_seconds),
+}
+POOLER: Final[Section] = {
+    "rw": {
+        "socket_directory": Key(_is_path),
+        "port": Key(is_port),
+        "target_file": Key(_is_path),
+    },
+    "ro": {"socket_directory": Key(_is_path), "port": Key(is_port)},
+    "databases": Key(is_databases),
+    "pause_limit": Key(_is_seconds),
+}
 SCHEMA: Final[Section] = {
     "scope": Key(_is_name, required=True),
     "namespace": Key(_is_text),
@@ -244,15 +265,7 @@ SCHEMA: Final[Section] = {
         "cert": Key(_is_path),
         "key": Key(_is_path),
     },
-    "pgherd": {
-        "lease_ttl": Key(_is_ttl),
-        "keepalive_interval": Key(_is_seconds),
-        "loop_interval": Key(_is_seconds),
-        "peer_timeout": Key(_is_seconds),
-        "etcd_timeout": Key(_is_seconds),
-        "hedge_delay": Key(_is_seconds),
-        "hang_timeout": Key(_is_seconds),
-    },
+    "pgherd": {**TIMING, "pooler": POOLER},
     "bootstrap": {
         "dcs": Key(_is_mapping),
         "initdb": Key(is_options_without(NOT_FOR_INITDB)),
@@ -336,6 +349,7 @@ def check(raw: Mapping[str, Any], *, partial: bool) -> list[str]:
         problems += [] if partial else check_etcd_login(raw.get("etcd3", {}))
         problems += [] if partial else _check_fencing(raw.get("fencing", {}))
         problems += [] if partial else _check_method(raw.get("bootstrap", {}))
+        problems += [] if partial else check_pooler(raw.get("pgherd", {}).get("pooler", {}))
     return problems
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +26,7 @@ from agent.tests.builders import (
 from agent.tests.fakes import Rig
 from agent.tests.served import Served, serving
 from pgherd.api import Api
+from pgherd.endpoints import Endpoints
 from pgherd.errors import ListenError
 from pgherd.etcd import Put
 from pgherd.health_checks import parse_bytes
@@ -281,6 +283,14 @@ class TestPages:
         assert body["scope"] == "demo"
         [row] = body["members"]
         assert (row["name"], row["role"], row["host"]) == ("pg9", "leader", "192.0.2.9")
+
+    async def test_the_cluster_s_page_says_where_applications_connect(self, served: Served) -> None:
+        served.show(STANDBY)
+        loop = served.rig.loop
+        places = Endpoints(("192.0.2.100:5000",), ("192.0.2.100:5001",))
+        loop.reconfigure(replace(loop.config, endpoints=places))
+        body = await served.json("/cluster")
+        assert body["pgherd"]["endpoints"] == places.published()
 
     async def test_without_etcd_there_is_no_cluster_to_show(self, served: Served) -> None:
         served.show(STANDBY)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pgherd.access_config import Ctl, Login, build_ctl
 from pgherd.config import Timing, Tls, build_timing, etcd_login, tls_of
+from pgherd.endpoints import Endpoints
 from pgherd.errors import ConfigError
 from pgherd.schema import SCHEMA, Key, Section, check_etcd_login, check_section, check_timing
 
@@ -44,6 +45,7 @@ class Client:
     etcd_login: Login | None
     ctl: Ctl
     timing: Timing
+    endpoints: Endpoints | None = None
     name: str = ""
 
     def of(self, scope: str) -> Client:
@@ -80,6 +82,7 @@ def build_client(raw: Mapping[str, Any], directory: Path) -> Client:
         etcd_login=etcd_login(etcd),
         ctl=build_ctl(ctl, rest),
         timing=build_timing(raw.get("pgherd", {})),
+        endpoints=Endpoints.parse(raw.get("pgherd", {}).get("endpoints")),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from pgherd.access_config import Access, Ctl, Login, build_access, build_ctl
+from pgherd.endpoints import Endpoints
 from pgherd.errors import ConfigError
 from pgherd.method_schema import program_options
 from pgherd.patronis import without_effect
@@ -192,6 +193,7 @@ class Config:
     post_init: str = ""
     unheeded: tuple[str, ...] = ()
     etcd_login: Login | None = None
+    endpoints: Endpoints | None = None
     pooler: PoolerConfig | None = None
 
     @property
@@ -295,6 +297,7 @@ def build(raw: Mapping[str, Any]) -> Config:
         etcd_tls=tls_of(etcd, "cacert", "cert", "key"),
         etcd_login=etcd_login(etcd),
         timing=build_timing(raw.get("pgherd", {})),
+        endpoints=Endpoints.parse(raw.get("pgherd", {}).get("endpoints")),
         postgres=_postgres(raw["postgresql"], raw["scope"]),
         bootstrap_config=bootstrap.get("dcs", {}),
         initdb=program_options(bootstrap.get("initdb", {})),

@@ -83,7 +83,7 @@ async def cluster(loop: Loop) -> Answer:
         found = await loop.effects.store.load()
     except StoreError as error:
         return Answer(503, f"etcd does not answer: {error}")
-    return Answer(200, cluster_body(found, loop.config.scope))
+    return Answer(200, cluster_body(found, loop.config.scope, loop.config.endpoints))
 
 
 async def configuration(loop: Loop) -> Answer:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pgherd.config import Config
     from pgherd.decide import Decision
+    from pgherd.endpoints import Endpoints
     from pgherd.view import View
 
 
@@ -236,8 +237,13 @@ def _xlog(instance: Instance) -> dict[str, Any]:
     }
 
 
-def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
-    """Return the body of `GET /cluster`."""
+def cluster_body(
+    cluster: Cluster, scope: str, endpoints: Endpoints | None = None
+) -> dict[str, Any]:
+    """Return the body of `GET /cluster`.
+
+    :param endpoints: where applications connect, if the configuration says it.
+    """
     members = [_member_row(cluster, member) for _, member in sorted(cluster.members.items())]
     body: dict[str, Any] = {"members": members, "scope": scope}
     if cluster.settings.pause:
@@ -254,6 +260,8 @@ def cluster_body(cluster: Cluster, scope: str) -> dict[str, Any]:
         ours |= {"synchronous_mode": mode, "strict": strict, "acknowledgements": count}
     if cluster.uninformed:
         ours["uninformed"] = list(cluster.uninformed)
+    if endpoints is not None:
+        ours["endpoints"] = endpoints.published()
     if ours:
         body["pgherd"] = ours
     return body

@@ -66,6 +66,16 @@ def _is_hosts(value: Any) -> str | None:
     return "must be a list of HOST:PORT with at least one entry"
 
 
+def _is_endpoints(value: Any) -> str | None:
+    good = (
+        isinstance(value, Mapping)
+        and not set(value) - {"rw", "ro", "direct"}
+        and not any(_is_hosts(value.get(use, value.get("rw"))) for use in ("rw", "ro"))
+        and isinstance(value.get("direct", False), bool)
+    )
+    return None if good else "must be lists of HOST:PORT, rw and perhaps ro, and direct or not"
+
+
 def _is_path(value: Any) -> str | None:
     good = isinstance(value, str) and value.startswith("/")
     return None if good else "must be an absolute path"
@@ -265,7 +275,7 @@ SCHEMA: Final[Section] = {
         "cert": Key(_is_path),
         "key": Key(_is_path),
     },
-    "pgherd": {**TIMING, "pooler": POOLER},
+    "pgherd": {**TIMING, "pooler": POOLER, "endpoints": Key(_is_endpoints)},
     "bootstrap": {
         "dcs": Key(_is_mapping),
         "initdb": Key(is_options_without(NOT_FOR_INITDB)),

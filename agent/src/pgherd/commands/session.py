@@ -163,7 +163,7 @@ class Session:
         from pgherd.published import cluster_body
 
         async def read_keys(store: Store) -> dict[str, Any]:
-            return cluster_body(await store.load(), self.known.scope)
+            return cluster_body(await store.load(), self.known.scope, self.known.endpoints)
 
         return self.keys(read_keys)
 

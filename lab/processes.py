@@ -14,9 +14,17 @@ if TYPE_CHECKING:
     from lab.hosts import Lab
 
 POSTMASTER: Final = "postmaster"
-UNITS: Final = {"agent": "pgherd.service", "guard": "pgherd-guard.service", "etcd": "etcd.service"}
+UNITS: Final = {
+    "agent": "pgherd.service",
+    "guard": "pgherd-guard.service",
+    "etcd": "etcd.service",
+    "pooler": "pgbouncer-rw.service",
+    "haproxy": "haproxy.service",
+    "keepalived": "keepalived.service",
+}
 PID_FILES: Final = "/var/lib/postgresql/*/*/postmaster.pid"
-DROP_IN: Final = "/run/systemd/system/{unit}.d/lab.conf"
+# The last of all drop-ins by its name, so that it wins over those that ask for a restart.
+DROP_IN: Final = "/run/systemd/system/{unit}.d/zz-lab.conf"
 BACK_SECONDS_MAX: Final = 20.0
 
 

@@ -28,6 +28,7 @@ HOSTS: Final = (
     HostSpec("pg3", 13),
     HostSpec("ops1", 21),
 )
+VIP_NUMBER: Final = 100
 HOST_NAMES: Final = tuple(host.name for host in HOSTS)
 
 
@@ -91,6 +92,11 @@ class Settings:
     def gateway(self) -> str:
         """The address of the engine's machine on the lab's network: where clients come from."""
         return str(ipaddress.IPv4Network(self.subnet)[1])
+
+    @property
+    def vip(self) -> str:
+        """The address that moves: the lab's inventory gives it to the cluster."""
+        return str(ipaddress.IPv4Network(self.subnet)[VIP_NUMBER])
 
     def address(self, host: str) -> str:
         """Return the fixed address of *host*."""

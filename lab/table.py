@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lab.cluster import MEMBERS, REPOSITORY
+from lab.columns import align
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.playbook import deploy
@@ -46,16 +47,7 @@ def cells(cost: Account) -> tuple[str, ...]:
 
 def render(costs: Sequence[Account]) -> str:
     """Return the table, its columns aligned: words to the left, numbers to the right."""
-    rows = [HEAD, *(cells(cost) for cost in costs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = []
-    for row in rows:
-        aligned = [
-            text.rjust(width) if 1 <= column <= 4 else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(aligned).rstrip())
-    return "\n".join(lines)
+    return align([HEAD, *(cells(cost) for cost in costs)], numbers={1, 2, 3, 4})
 
 
 def choose(names: str) -> tuple[Fault, ...]:

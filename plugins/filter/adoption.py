@@ -189,6 +189,9 @@ def adopted_variables(facts: Mapping[str, Any]) -> dict[str, Any]:
         "cluster_namespace": str(config.get("namespace") or "service").strip("/"),
         "cluster_etcd_endpoints": etcd_endpoints(_section(facts, "etcd3")),
         "cluster_etcd_tls": etcd_tls(_section(facts, "etcd3")),
+        # What is before the cluster now goes on; ours is set up when somebody wants it.
+        "cluster_pooler": "none",
+        "cluster_balancer": "none",
         "postgresql_port": port,
         "postgresql_listen": listen,
         "postgresql_data_dir": str(section.get("data_dir", "")).rstrip("/"),

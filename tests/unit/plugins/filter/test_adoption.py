@@ -106,6 +106,7 @@ def test_the_roles_go_on_with_what_patroni_has() -> None:
     assert found["cluster_name"] == "17-main"
     assert found["cluster_namespace"] == "postgresql-common"
     assert found["cluster_etcd_endpoints"] == ["10.0.0.1:2379", "10.0.0.2:2379"]
+    assert (found["cluster_pooler"], found["cluster_balancer"]) == ("none", "none")
     assert (found["postgresql_listen"], found["postgresql_port"]) == ("*", 5433)
     assert found["postgresql_data_dir"] == DATA
     assert found["postgresql_hba"] == ["local all all peer", "host all all 10.0.0.0/8 md5"]

@@ -30,6 +30,10 @@ MAKE_ROLE: Final = (
     "EXCEPTION WHEN duplicate_object THEN NULL; END $$"
 )
 WHOLE_SECONDS_MAX: Final = 60.0
+# A client that waits for as long as it takes: what it is told is what went wrong.
+PATIENT_SECONDS: Final = 60.0
+# One that gives up what does not answer, as those do that mind the loss of a host.
+IMPATIENT_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True)

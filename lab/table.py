@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from lab import processes
 from lab.cluster import MEMBERS, REPOSITORY
 from lab.columns import align
 from lab.errors import LabError
@@ -61,7 +62,7 @@ def choose(names: str) -> tuple[Fault, ...]:
 def keep_evidence(lab: Lab, fault: str, since: float) -> None:
     """Write every host's journal since *since* (seconds since the epoch) to EVIDENCE."""
     EVIDENCE.mkdir(parents=True, exist_ok=True)
-    units = ["--unit=pgherd", "--unit=pgherd-guard", "--unit=etcd"]
+    units = [f"--unit={unit}" for unit in processes.UNITS.values()]
     for host in MEMBERS:
         command = ["journalctl", "--output=short-precise", f"--since=@{since:.0f}", *units]
         text = lab.exec(host, command, check=False)[1]

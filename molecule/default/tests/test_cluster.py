@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 RSS_KIB_MAX: Final = 56 * 1024
 SETTINGS: Final = Settings.from_environment()
+UNITS: Final = (
+    "etcd",
+    "pgherd",
+    "pgherd-guard",
+    "pgbouncer-rw",
+    "pgbouncer-ro",
+    "haproxy",
+    "keepalived",
+)
+PORTS: Final = (2379, 2380, 5432, 8008, 6432, 6433, 5000, 5001, 7000)
 on_every_member = pytest.mark.parametrize("name", MEMBERS)
 
 
@@ -56,7 +66,7 @@ def postmaster(name: str) -> str:
 
 @on_every_member
 def test_services_run_and_start_at_boot(name: str) -> None:
-    for unit in ("etcd", "pgherd"):
+    for unit in UNITS:
         service = host(name).service(unit)
         assert service.is_running, unit
         assert service.is_enabled, unit
@@ -65,7 +75,7 @@ def test_services_run_and_start_at_boot(name: str) -> None:
 @on_every_member
 def test_ports_are_those_of_the_design(name: str) -> None:
     address = SETTINGS.address(name)
-    for port in (2379, 2380, 5432, 8008):
+    for port in PORTS:
         assert host(name).socket(f"tcp://{address}:{port}").is_listening, port
 
 
@@ -100,7 +110,7 @@ def test_configuration_is_not_for_everybody(name: str) -> None:
 def test_second_run_restarted_nothing(name: str) -> None:
     noted = host(name).file("/run/pgherd-test-services").content_string.split()
     show = "systemctl show --property=Id --property=MainPID --property=ExecMainStartTimestamp"
-    now = host(name).check_output(f"{show} etcd pgherd pgherd-guard").split()
+    now = host(name).check_output(f"{show} {' '.join(UNITS)}").split()
     assert noted == [*now, postmaster(name)]
 
 

@@ -132,7 +132,9 @@ def agent() -> Iterator[Agent]:
 class Host:
     """A host with a configuration, whose agent (and every other member's) is *agent*."""
 
-    def __init__(self, run: Command, agent: Agent, directory: Path, etcd: list[str]) -> None:
+    def __init__(
+        self, run: Command, agent: Agent, directory: Path, etcd: list[str], **sections: Any
+    ) -> None:
         self.run = run
         self.agent = agent
         rest = {
@@ -140,7 +142,8 @@ class Host:
             "connect_address": agent.address,
             "authentication": {"username": "herd", "password": "s3cret"},
         }
-        self.path = write(directory, raw_config(directory, restapi=rest, etcd3={"hosts": etcd}))
+        raw = raw_config(directory, restapi=rest, etcd3={"hosts": etcd}, **sections)
+        self.path = write(directory, raw)
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         """Return exit code, output and complaints of a command on this host."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from decimal import Decimal
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pgherd.commands.drawing import Cell, Column, table
+from pgherd.commands.dsn import FORMATS, Way, service_file
 from pgherd.commands.members import ROLES, chosen
-from pgherd.commands.session import session_command
+from pgherd.commands.session import by_use, session_command
+from pgherd.endpoints import Endpoints
 from pgherd.errors import PgherdError
 
 if TYPE_CHECKING:
@@ -46,8 +49,38 @@ def target(session: Session, role: str | None, member: str | None) -> dict[str, 
 @_role
 @_member
 @click.option("--uri", is_flag=True, help="All members, as a URI that finds the leader.")
-def dsn_command(session: Session, *, role: str | None, member: str | None, uri: bool) -> None:
-    """Print how to connect: `host=… port=…` of the leader, or of whom the options mean."""
+@click.option(
+    "--rw", "use", flag_value="rw", help="The cluster's entry for applications that write."
+)
+@click.option("--ro", "use", flag_value="ro", help="Its entry for those that only read.")
+@click.option(
+    "--format",
+    "form",
+    metavar="FORMAT",
+    type=click.Choice(list(FORMATS)),
+    help=f"The entry for one of {', '.join(FORMATS)}.",
+)
+@click.option("--service", is_flag=True, help="Both entries as a pg_service.conf.")
+@click.option("-d", "--dbname", "--database", metavar="NAME", help="Database, for the entry.")
+@click.option("-U", "--username", "--user", metavar="NAME", help="User, for the entry.")
+def dsn_command(
+    session: Session,
+    *,
+    role: str | None,
+    member: str | None,
+    uri: bool,
+    **entry: Any,
+) -> None:
+    """Print how to connect: `host=… port=…` of the leader, or of whom the options mean.
+
+    With --rw, --ro, --format or --service it is the way that applications take: through the
+    address that moves, the balancers or the poolers, as the cluster has them.
+    """
+    if any(entry.values()):
+        if uri or role or member:
+            raise click.UsageError("--uri, --role and --member are about members, not the entry")
+        _print_entry(session, **entry)
+        return
     if uri:
         places = [f"{row['host']}:{row['port']}" for row in session.cluster()["members"]]
         text = f"postgresql://{','.join(places)}/postgres?target_session_attrs=read-write"
@@ -58,6 +91,61 @@ def dsn_command(session: Session, *, role: str | None, member: str | None, uri: 
         session.answer({"name": row["name"], "host": row["host"], "port": row["port"]})
     else:
         click.echo(f"host={row['host']} port={row['port']}")
+
+
+def _print_entry(
+    session: Session,
+    *,
+    use: str | None,
+    form: str | None,
+    service: bool,
+    dbname: str | None,
+    username: str | None,
+) -> None:
+    """Print where applications connect, in the words of one driver or for all of libpq's."""
+    endpoints = entry_of(session)
+    wanted = ("rw", "ro") if service and use is None else (use or "rw",)
+    ways = {each: Way.to(endpoints, each, dbname or "", username or "") for each in wanted}
+    if service:
+        if form:
+            raise click.UsageError("--service is a format of its own: leave --format out")
+        text = service_file(session.known.scope, ways)
+    else:
+        text = FORMATS[form or "libpq"](ways[wanted[0]])
+    if not session.as_json:
+        click.echo(text)
+        return
+    told = {
+        each: {"hosts": [list(place) for place in way.places], "target_session_attrs": way.session}
+        for each, way in ways.items()
+    }
+    session.answer({**told, "text": text})
+
+
+def entry_of(session: Session) -> Endpoints:
+    """Return where applications connect: what a file says, else what a member publishes.
+
+    Where nobody says anything these are the members themselves.
+
+    :raises PgherdError: nobody answers, or there are no members.
+    """
+    if session.known.endpoints is not None:
+        return session.known.endpoints
+    cluster = session.cluster()
+    others = (session.told_by(row, "/cluster") for row in by_use(cluster))
+    for body in itertools.chain([cluster], others):
+        endpoints = Endpoints.parse((body.get("pgherd") or {}).get("endpoints"))
+        if endpoints is not None:
+            return endpoints
+    places = tuple(_place(row) for row in cluster["members"] if row.get("host"))
+    if not places:
+        raise PgherdError("no member has published itself: is pgherd running on the hosts?")
+    return Endpoints(places, places, direct=True)
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    host = str(row["host"])
+    return f"[{host}]:{row['port']}" if ":" in host else f"{host}:{row['port']}"
 
 
 @click.command("query")

@@ -199,9 +199,15 @@ class Session:
 
     def node(self, member: Mapping[str, Any], within: float = PEER_SECONDS) -> dict[str, Any]:
         """Return the body of `GET /patroni` of a member, empty when it does not answer in time."""
+        return self.told_by(member, "/patroni", within)
+
+    def told_by(
+        self, member: Mapping[str, Any], path: str, within: float = PEER_SECONDS
+    ) -> dict[str, Any]:
+        """Return the body of a page of a member, empty when it does not answer in time."""
         try:
             base = base_of(str(member.get("api_url", "")))
-            return self.rest.get(base, "/patroni", within=within).mapping()
+            return self.rest.get(base, path, within=within).mapping()
         except NobodyAnswersError:
             return {}
 

@@ -28,7 +28,7 @@ KEYWORDS = {
 # Commands that only look: for these, and no others, "never changed" is the truth.
 LOOKING = [
     ["/usr/local/bin/pgherd", *words]
-    for words in (["check-config"], ["man"], ["completion", "bash"])
+    for words in (["check-config"], ["man"], ["completion", "bash"], ["dsn", "--service"])
 ]
 
 

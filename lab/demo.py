@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.cluster import MEMBERS, REPOSITORY, SECRET, SUPERUSER, Cluster
+from lab.entrance import RO, RW
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.playbook import SITE, command, environment
@@ -87,8 +88,10 @@ def farewell(lab: Lab) -> str:
         f"PGPASSWORD=$(cat {secret}) psql "
         f'"host={hosts} user={SUPERUSER} dbname=postgres target_session_attrs=read-write"'
     )
+    vip = lab.settings.vip
     return (
-        f"\n{table}\nTry it:\n  {psql}\n"
+        f"\n{table}\nApplications come in at {vip}:{RW} to write, at {vip}:{RO} to read.\n"
+        f"Try it:\n  {psql}\n"
         f"Lose the primary, and see another take over:\n"
         f"  .venv/bin/python -m lab kill {leader}; "
         f"docker exec -it {lab.settings.container(witness)} pgherd list -w\n"

@@ -24,7 +24,15 @@ BARE: Final = "ops1"
 MAJOR: Final = {"13": "17", "12": "15"}[SETTINGS.release]
 DATA_DIR: Final = f"/var/lib/postgresql/{MAJOR}/demo"
 # What a deployment would leave on a host.
-TRACES: Final = ("/etc/pgherd", "/usr/local/bin/pgherd", "/usr/bin/etcd", "/usr/lib/postgresql")
+TRACES: Final = (
+    "/etc/pgherd",
+    "/usr/local/bin/pgherd",
+    "/usr/bin/etcd",
+    "/usr/lib/postgresql",
+    "/etc/pgbouncer",
+    "/etc/haproxy",
+    "/etc/keepalived",
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +55,8 @@ def inventory(tmp_path: Path, *, etcd: bool = True, postgres: bool = True) -> Pa
     """Return an inventory of ops1 alone, in the groups asked for."""
     shared = yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text(encoding="utf-8"))
     shared["cluster_secrets_dir"] = str(tmp_path / "secrets")
+    # The lab's cluster has it.
+    del shared["cluster_vip"]
     groups = [name for name, wanted in (("etcd", etcd), ("postgres", postgres)) if wanted]
     tree = {
         "all": {

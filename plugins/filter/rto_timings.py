@@ -57,15 +57,18 @@ _NAMES = (
     "wal_receiver_timeout_ms",
     "wal_sender_timeout_ms",
     "tcp_user_timeout_ms",
+    "vrrp_advert_ms",
 )
 PROFILES: dict[str, dict[str, float]] = {
     "fast": dict(
-        zip(_NAMES, (50, 500, 2, 0.4, 1, 0.25, 0.5, 0.1, 4, 2000, 2000, 2000), strict=True)
+        zip(_NAMES, (50, 500, 2, 0.4, 1, 0.25, 0.5, 0.1, 4, 2000, 2000, 2000, 200), strict=True)
     ),
     "normal": dict(
-        zip(_NAMES, (100, 1000, 5, 1, 2, 0.5, 1, 0.2, 10, 5000, 5000, 5000), strict=True)
+        zip(_NAMES, (100, 1000, 5, 1, 2, 0.5, 1, 0.2, 10, 5000, 5000, 5000, 300), strict=True)
     ),
-    "wan": dict(zip(_NAMES, (500, 5000, 30, 5, 5, 2, 5, 1, 30, 30000, 30000, 30000), strict=True)),
+    "wan": dict(
+        zip(_NAMES, (500, 5000, 30, 5, 5, 2, 5, 1, 30, 30000, 30000, 30000, 1000), strict=True)
+    ),
 }
 
 

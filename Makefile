@@ -30,7 +30,7 @@ PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 SEEDS ?= 2000
 
 .PHONY: help venv lock demo test test-all lint unit sim molecule upgrade standby-cluster adopt faults \
-	figures lab-up lab-down lab-status clean
+	figures bench-path lab-up lab-down lab-status clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
@@ -108,6 +108,8 @@ test-all: test ## the tests of CI and those too long for it
 	PGHERD_LAB_RELEASE=13 $(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.failover --runs 3
 	$(TEST_LAB) python -m lab down
+	$(TEST_LAB) python -m bench.path --runs 1 --seconds 3 --clients 8,32
+	$(TEST_LAB) python -m lab down
 	$(MAKE) standby-cluster
 	$(MAKE) faults
 	$(FAULTS_LAB) python -m lab down
@@ -129,6 +131,9 @@ adopt: $(STAMP) ## take a Patroni cluster over and give it back, while clients w
 
 faults: $(STAMP) ## break a cluster in every way; ROWS=a,b for some, RTO=fast for another profile
 	@$(FAULTS_LAB) python -m lab.table --rows "$(ROWS)" --rto "$(or $(RTO),normal)"
+
+bench-path: $(STAMP) ## what poolers and balancers cost; writes docs/benchmarks.md
+	$(TEST_LAB) python -m bench.path --runs 5 --publish
 
 figures: $(STAMP) ## repeat the loss of the primary; print median and spread
 	$(TEST_LAB) python -m bench.failover

@@ -12,6 +12,7 @@ from pgherd.errors import LeaseLostError, StoreUnavailableError
 from pgherd.etcd import Compare, Delete, Etcd, KeyValue, MemberStatus, Put
 from pgherd.guard import GuardState
 from pgherd.lease import LeaseKeeper
+from pgherd.long_transactions import LONG
 from pgherd.loop import Effects, Loop
 from pgherd.pacing import Pacing
 from pgherd.postgres import Postgres
@@ -173,6 +174,7 @@ class ScriptedPostgres(Postgres):
         self.begun: set[int] = set()
         self.fails: dict[str, Exception] = {}
         self.settings: list[dict[str, Any]] = []
+        self.transactions: list[list[dict[str, Any]]] = []
         self.is_informed = True
         self.slots = ScriptedSlots(self)
         self.pacing = Pacing(self.files, self.slots)
@@ -218,6 +220,8 @@ class ScriptedPostgres(Postgres):
     async def query(self, statement: Any, parameters: Any = None) -> list[dict[str, Any]]:
         if statement == SETTINGS:
             return self.settings
+        if statement == LONG:
+            return self.transactions.pop(0) if self.transactions else []
         self._note("query")
         return [{"id": self.instance.system_id}]
 
@@ -292,6 +296,8 @@ class ScriptedPeers:
     def __init__(self) -> None:
         self.promises: set[str] = set()
         self.position = 0
+        self.told: list[tuple[set[str], Mapping[str, Any]]] = []
+        self.refusals: dict[str, str] = {}
         self.answers: dict[str, Peer] = {}
         self.asked: list[set[str]] = []
 
@@ -303,6 +309,12 @@ class ScriptedPeers:
         self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
     ) -> dict[str, int]:
         return dict.fromkeys(self.promises & set(members), self.position)
+
+    async def tell_poolers(
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, str]:
+        self.told.append((set(members), body))
+        return {name: self.refusals.get(name, "") for name in members}
 
 
 class SteadyHealth:

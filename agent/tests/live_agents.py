@@ -79,6 +79,11 @@ class Agents:
     ) -> dict[str, int]:
         return {}
 
+    async def tell_poolers(
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, str]:
+        return dict.fromkeys(members, "")
+
 
 class LiveAgent:
     """One agent and its PostgreSQL."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from pgherd import handover_requests, pages
+from pgherd import handover_requests, pages, pooler_pages
 from pgherd.access import comes_from, refusal, shows_login
 from pgherd.answers import Answer, Unsafe
 from pgherd.config_requests import CONFIG_REQUESTS
@@ -44,6 +44,7 @@ UNSAFE: Final[Mapping[tuple[str, str], Unsafe]] = {
     ("POST", "reload"): Unsafe(post_reload),
     ("POST", "reinitialize"): Unsafe(post_reinitialize),
     ("DELETE", "restart"): Unsafe(delete_restart),
+    ("POST", "pooler"): Unsafe(pooler_pages.post_pooler, needs_body=True),
     **CONFIG_REQUESTS,
 }
 
@@ -53,7 +54,10 @@ QUICK: Final[Mapping[str, QuickPage]] = {
     "failsafe": pages.failsafe,
     "liveness": pages.liveness,
     "readiness": pages.readiness,
+    "pooler": pooler_pages.pooler,
 }
+# Of these OPTIONS asks the same as GET, as of Patroni's health checks: balancers ask so.
+CHECKS: Final = ("pooler",)
 # Pages for which somebody is asked:
 PAGES: Final[Mapping[str, Page]] = {"operations": pages.operations}
 # Pages that are the same for all who ask, and made once for those who ask at the same time:
@@ -144,7 +148,8 @@ class Api:
         # Patroni takes HEAD of a page for a health check and says 503; probes mean the page.
         if method != "OPTIONS" and (segment in self._shared or segment in PAGES):
             return None
-        page = QUICK.get(segment, pages.health) if method != "OPTIONS" else pages.health
+        asks_page = method != "OPTIONS" or segment in CHECKS
+        page = QUICK.get(segment, pages.health) if asks_page else pages.health
         return partial(page, self._loop, request)
 
     def limit(self, request: Request) -> int | None:

@@ -28,6 +28,15 @@ class Peers(Protocol):
         With the position that each has (bytes), 0 where it is not told.
         """
 
+    async def tell_poolers(
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, str]:
+        """Have the poolers of *members* do what *body* says (`POST /pooler`).
+
+        :param within: seconds for their answers.
+        :return: what went wrong, by member; empty for nothing.
+        """
+
 
 class Health(Protocol):
     """Knows how the instance and its disk are, without being asked to wait."""

@@ -10,6 +10,7 @@ PgherdError
   PostgresError           the local instance
     NotAnsweringError       no connection, or no answer in time
     CommandError            a PostgreSQL program failed (exit code and output)
+  PoolerError             a PgBouncer of this host does not answer, or refuses something
   NobodyAnswersError      a command found neither an agent nor etcd to ask
   TooLateError            what a command waited for did not come to hold in time
 """
@@ -85,6 +86,10 @@ class CommandError(PostgresError):
         telling = [line for line in lines if "error:" in line or "FATAL" in line] or lines[-1:]
         reason = telling[0] if telling else "no output"
         super().__init__(f"{program} ended with exit code {code}: {reason}")
+
+
+class PoolerError(PgherdError):
+    """A PgBouncer of this host does not answer, or refuses what is asked."""
 
 
 class NobodyAnswersError(PgherdError):

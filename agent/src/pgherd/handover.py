@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+# What becomes of a transaction that is under way when a switchover is due: it is ended, waited for,
+# or the switchover is called off.
+TRANSACTIONS: Final = ("cancel", "wait", "call-off")
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,8 @@ class Handover:
     :param at: when, seconds since the epoch; None for at once.
     :param id: names it in the ledger.
     :param revision: etcd's mod revision of the key.
+    :param transactions: what becomes of long transactions, one of `TRANSACTIONS`.
+    :param patience: for how many seconds they are waited for; None for the default.
     """
 
     leader: str | None
@@ -26,6 +33,8 @@ class Handover:
     at: float | None = None
     id: str = ""
     revision: int = 0
+    transactions: str = "cancel"
+    patience: float | None = None
 
     @classmethod
     def parse(
@@ -38,12 +47,17 @@ class Handover:
         leader, candidate = raw.get("leader") or None, raw.get("member") or None
         if not (leader or candidate):
             return None
+        word, given = raw.get("transactions"), raw.get("transaction_timeout")
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        patience = float(given or 0) if is_number else None
         return cls(
             str(leader) if leader else None,
             str(candidate) if candidate else None,
             at,
             str(raw.get("id") or revision),
             revision,
+            word if word in TRANSACTIONS else "cancel",
+            patience,
         )
 
     @property

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.answers import Answer
 from pgherd.errors import StoreError
-from pgherd.handover import Handover
+from pgherd.handover import TRANSACTIONS, Handover
 from pgherd.ledger import Entry, find
+from pgherd.long_transactions import LONGEST_SECONDS
 from pgherd.switchover import new_entry
 from pgherd.timestamps import ScheduleError, iso, parse_time
 
@@ -96,6 +97,9 @@ def _request(body: Mapping[str, Any]) -> Handover | Answer:
     leader, candidate, text = body.get("leader"), _candidate(body), body.get("scheduled_at")
     if candidate and candidate == leader:
         return Answer(400, "Switchover target and source are the same")
+    wrong = _wrong_transactions(body)
+    if wrong is not None:
+        return wrong
     at = None
     if text:
         try:
@@ -113,6 +117,17 @@ def _request(body: Mapping[str, Any]) -> Handover | Answer:
     return Handover(str(leader) if leader else None, candidate or None, at, secrets.token_hex(4))
 
 
+def _wrong_transactions(body: Mapping[str, Any]) -> Answer | None:
+    """Return the answer to what cannot be meant for long transactions."""
+    word, patience = body.get("transactions", "cancel"), body.get("transaction_timeout", 0)
+    if word not in TRANSACTIONS:
+        return Answer(400, f"transactions must be one of {', '.join(TRANSACTIONS)}")
+    is_number = isinstance(patience, int | float) and not isinstance(patience, bool)
+    if not is_number or not 0 <= patience <= LONGEST_SECONDS:
+        return Answer(400, f"transaction_timeout must be seconds, at most {LONGEST_SECONDS:g}")
+    return None
+
+
 def _written(request: Handover, body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the key as Patroni writes it, with our id."""
     known = {
@@ -120,8 +135,10 @@ def _written(request: Handover, body: Mapping[str, Any]) -> dict[str, Any]:
         "member": request.candidate,
         "scheduled_at": body.get("scheduled_at"),
         "id": request.id,
+        "transactions": body.get("transactions"),
+        "transaction_timeout": body.get("transaction_timeout"),
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in known.items() if value is not None and value != ""}
 
 
 def _refusal(cluster: Cluster, request: Handover) -> Answer | None:

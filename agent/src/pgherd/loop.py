@@ -24,6 +24,7 @@ from pgherd.methods import leaderless_methods
 from pgherd.model import Cluster, Instance, Process
 from pgherd.operations import Operations
 from pgherd.pauses import PauseNote
+from pgherd.pooling import Pooling
 from pgherd.published import member_key
 from pgherd.rolling import find_roll
 from pgherd.slots import shared_positions
@@ -90,6 +91,7 @@ class Loop:
         self.on_config: list[Callable[[Config], None]] = []
         self.dynamic = Dynamic(config, effects.postgres)
         self.callbacks = Callbacks(config)
+        self.pooling = Pooling(config, effects.clock)
         self.view = View(now=effects.clock(), me=config.name, tags=config.tags, instance=Instance())
         self.decision: Decision | None = None
         self.decisions = 0
@@ -120,10 +122,8 @@ class Loop:
 
     async def run(self) -> None:
         """Go round until the agent is told to end."""
-        beside = [
-            asyncio.create_task(work)
-            for work in (self._watch(), self.failsafe.run(), self.callbacks.run())
-        ]
+        works = (self._watch(), self.failsafe.run(), self.callbacks.run(), self.pooling.run())
+        beside = [asyncio.create_task(work) for work in works]
         try:
             while not self.finished.is_set():
                 for task in beside:
@@ -138,6 +138,7 @@ class Loop:
                 await self.callbacks.end(stopped=self.stopping)
             for task in beside:
                 task.cancel()
+            await self.pooling.end()
 
     async def round(self) -> None:
         """Observe, decide, act, publish; once."""
@@ -155,6 +156,7 @@ class Loop:
                 # A full disk, say. The lease is renewed on, and the next round tries again.
                 log.error("rule %s could not be carried out: %s", decision.rule.name, error)
         self.callbacks.look(view)
+        self.pooling.look(view)
         await self._publish(view)
         async with self._rounded:
             self._rounded.notify_all()
@@ -413,16 +415,21 @@ class Loop:
         revision = self.view.cluster.revision if self.view.cluster else 0
         try:
             async for changed in self.effects.store.changes(revision):
-                if changed & self._urgent_keys() or not self._is_steady():
+                if self._is_urgent(changed) or not self._is_steady():
                     self.wake.set()
         except StoreError as error:
             if self._store_answered:
                 log.info("%s", error)
 
-    def _urgent_keys(self) -> frozenset[str]:
-        """Return the keys whose change matters at once: also that of a standby we stream from."""
-        named = self.config.tags.replicatefrom
-        return URGENT_KEYS | {f"members/{named}"} if named else URGENT_KEYS
+    def _is_urgent(self, changed: set[str]) -> bool:
+        """Tell whether keys changed that matter at once.
+
+        Also that of a standby we stream from, and any member's while clients wait for a leader.
+        """
+        named = f"members/{self.config.tags.replicatefrom}"
+        if not changed.isdisjoint(URGENT_KEYS | {named}):
+            return True
+        return self.pooling.awaits_leader and any(key.startswith("members/") for key in changed)
 
     def _is_steady(self) -> bool:
         """Whether nothing is expected to happen soon."""
@@ -461,6 +468,7 @@ class Loop:
         )
         self.failsafe.reconfigure(config)
         self.callbacks.reconfigure(config)
+        self.pooling.reconfigure(config)
         self.leadership.reconfigure(config)
         self.tracker.stall_seconds = stall_seconds(config)
         for tell in self.on_config:

@@ -83,6 +83,16 @@ class Collector:
         info.add_metric([*values, __version__], 1)
         yield info
         yield from self._slots([*labels, "slot", "type"], values)
+        yield from self._poolers([*labels, "pooler"], values)
+
+    def _poolers(self, labels: list[str], values: list[str]) -> Iterator[Metric]:
+        pooling = self._loop.pooling
+        up = GaugeMetricFamily("pgherd_pooler_up", "PgBouncer answers.", labels=labels)
+        if pooling.has_rw:
+            up.add_metric([*values, "rw"], float(pooling.state.is_up))
+        if pooling.has_ro:
+            up.add_metric([*values, "ro"], float(pooling.ro_is_up))
+        yield up
 
     def _slots(self, labels: list[str], values: list[str]) -> Iterator[Metric]:
         rows = slot_rows(self._loop.view.instance)
@@ -163,6 +173,12 @@ class Collector:
         yield "pgherd_rest_connections", "Connections of the REST API.", clients
         missing = float(len(missing_failover_slots(view)))
         yield "pgherd_failover_slots_missing", "The leader's slots that are not here.", missing
+        if self._loop.pooling.has_rw:
+            pooling = self._loop.pooling
+            paused = float(bool(pooling.paused_for))
+            yield "pgherd_pooler_paused", "The pooler for writes is paused.", paused
+            usable = float(not pooling.problem())
+            yield "pgherd_pooler_usable", "It points at the leader and answers.", usable
         yield "pgherd_lease_remaining_seconds", "How long our lease is good for.", remaining
 
     def _counters(self) -> Iterator[tuple[str, str, float]]:
@@ -181,6 +197,9 @@ class Collector:
         yield "pgherd_rest_requests", "Requests answered by the REST API.", float(requests)
         yield "pgherd_rest_shed", "Requests turned away for others.", float(counts["shed"])
         yield "pgherd_rest_dropped", "Connections closed for others.", float(counts["dropped"])
+        if self._loop.pooling.has_rw:
+            pauses = float(self._loop.pooling.pauses)
+            yield "pgherd_pooler_pauses", "Pauses of the pooler for writes.", pauses
         yield "pgherd_decisions", "Changes of the rule that fires.", float(self._loop.decisions)
 
 

@@ -87,6 +87,32 @@ class HttpPeers:
             log.info("%s gives no promise: %s", member.name, str(error) or type(error).__name__)
             return None
 
+    async def tell_poolers(
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, str]:
+        """Have the poolers of *members* do what *body* says (`POST /pooler`).
+
+        :param within: seconds for their answers.
+        :return: what went wrong, by member; empty for nothing.
+        """
+        told = await asyncio.gather(
+            *(self._tell_pooler(member, body, within) for member in members.values())
+        )
+        return dict(zip(members, told, strict=True))
+
+    async def _tell_pooler(self, member: Member, body: Mapping[str, Any], within: float) -> str:
+        url = member.api_url.removesuffix("/patroni") + "/pooler"
+        try:
+            async with (
+                asyncio.timeout(within),
+                self._open().post(
+                    url, json=body, ssl=self._tls, headers=self._ctl.headers
+                ) as response,
+            ):
+                return "" if response.status == 200 else (await response.text())[:300]
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            return str(error) or f"no answer within {within} s"
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession()

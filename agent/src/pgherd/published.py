@@ -131,6 +131,8 @@ def member_key(config: Config, view: View) -> dict[str, Any]:
         extra["slots_to_copy"] = list(view.slots_to_copy)
     if view.is_leaving_sync:
         extra["leaving"] = True
+    if config.pooler is not None and config.pooler.rw is not None:
+        extra["pooler"] = True
     if extra:
         data["pgherd"] = extra
     return data

@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.errors import PgherdError, StoreError
 from pgherd.ledger import Entry, find
+from pgherd.long_transactions import describe, long_transactions, outlast, patience
 from pgherd.model import SyncKey
+from pgherd.pooler_pause import PoolerPause
 from pgherd.quorum import succeed
 from pgherd.rejoin import rejoin
 from pgherd.rules.handover import heirs
@@ -71,13 +73,19 @@ class Switchover:
         :raises PgherdError: it was called off; PostgreSQL may be stopped, the key still ours.
         """
         log.info("handing over to %s, as asked (%s)", heir.name, request.id)
+        pause = PoolerPause(self._loop, request.id)
         try:
             await self._note_begin(request)
             await self._prepare(request, heir)
+            await self._quieten(request, heir, pause)
+            # Whatever becomes of it, clients go on when there is a leader again.
+            pause.is_left = True
             await self._hand_over(request, heir)
         except PgherdError as error:
             self.failures = {request.id: str(error)}
             raise
+        finally:
+            await pause.end()
         await self._end_in_peace()
 
     async def _note_begin(self, request: Handover) -> None:
@@ -92,11 +100,66 @@ class Switchover:
     async def _prepare(self, request: Handover, heir: Member) -> None:
         """Write out what is dirty, so that the stop is short; then look once more."""
         await self._loop.effects.postgres.checkpoint(CHECKPOINT_SECONDS)
+        self._check(request, heir)
+
+    def _check(self, request: Handover, heir: Member) -> None:
         view = self._loop.view
-        if view.handover is None or view.handover.id != request.id:
+        if not self._is_wanted(request):
             raise HandoverError("it was called off")
         if heir.name not in [member.name for member in heirs(view, request)]:
             raise HandoverError(f"{heir.name} cannot take over any more")
+
+    def _is_wanted(self, request: Handover) -> bool:
+        known = self._loop.view.handover
+        return known is not None and known.id == request.id
+
+    async def _quieten(self, request: Handover, heir: Member, pause: PoolerPause) -> None:
+        """Have the poolers hold their clients back, with no transaction under way.
+
+        Long transactions are waited for before, while all others go on.
+
+        :raises HandoverError: there are some, and they are not to be ended.
+        """
+        clock, postgres = self._loop.effects.clock, self._loop.effects.postgres
+        within = patience(request, has_poolers=pause.has_poolers)
+        deadline = clock() + within
+        while True:
+            rows = await self._outlast(request, heir, deadline - clock()) if within else []
+            if rows and request.transactions != "cancel":
+                raise HandoverError(f"transactions are under way: {describe(rows)}")
+            if pause.has_poolers and (await pause.begin() or rows):
+                rows = await long_transactions(postgres)
+            if not rows or request.transactions == "cancel":
+                break
+            await pause.end()
+            if clock() >= deadline:
+                raise HandoverError(f"transactions are under way: {describe(rows)}")
+        if rows:
+            log.warning("ending transactions: %s", describe(rows))
+            await self._note_ended(request, len(rows))
+
+    async def _outlast(
+        self, request: Handover, heir: Member, within: float
+    ) -> list[dict[str, Any]]:
+        """Wait until no transaction is old; return those that are after so many seconds."""
+        postgres, clock = self._loop.effects.postgres, self._loop.effects.clock
+        began = clock()
+        rows = await outlast(postgres, within, lambda: self._is_wanted(request))
+        if clock() - began > SHUTDOWN_SECONDS:
+            # Much may have been written meanwhile.
+            await self._prepare(request, heir)
+        else:
+            self._check(request, heir)
+        return rows
+
+    async def _note_ended(self, request: Handover, number: int) -> None:
+        """Write down how many transactions are ended, for whoever asks what came of it."""
+        store = self._loop.effects.store
+        cluster = await store.load()
+        known = find(cluster.ledger, request.id)
+        if known is not None:
+            details = {**known.details, "transactions_ended": number}
+            await store.note(cluster, replace(known, details=details))
 
     async def _hand_over(self, request: Handover, heir: Member) -> None:
         postgres = self._loop.effects.postgres
@@ -167,6 +230,9 @@ class Switchover:
         now = time.time()
         known = find(view.cluster.ledger, request.id) or new_entry(request, now)
         entry = known.ended(state, result, iso(now))
+        paused = self._loop.pooling.paused_seconds(request.id)
+        if paused is not None:
+            entry = replace(entry, details={**entry.details, "paused_seconds": paused})
         try:
             if await self._loop.effects.store.end_handover(view.leader, view.cluster, entry):
                 log.info("%s %s: %s", request.kind, request.id, result)

@@ -72,6 +72,11 @@ class SimPeers:
         )
         return {name: 0 for name, status in zip(members, statuses, strict=True) if status == 200}
 
+    async def tell_poolers(
+        self, members: Mapping[str, Member], body: Mapping[str, Any], within: float
+    ) -> dict[str, str]:
+        raise AssertionError("there are no poolers here")
+
     async def _ask(self, member: Member, within: float) -> Peer | None:
         body = await self._exchange(member, within, None)
         return parse_peer(member.name, body) if body is not None else None

@@ -58,24 +58,54 @@ _NAMES = (
     "wal_sender_timeout_ms",
     "tcp_user_timeout_ms",
     "vrrp_advert_ms",
+    "balancer_check_ms",
+    "balancer_check_fast_ms",
+    "balancer_check_timeout_ms",
+    "balancer_check_fall",
 )
 PROFILES: dict[str, dict[str, float]] = {
     "fast": dict(
-        zip(_NAMES, (50, 500, 2, 0.4, 1, 0.25, 0.5, 0.1, 4, 2000, 2000, 2000, 200), strict=True)
+        zip(
+            _NAMES,
+            (50, 500, 2, 0.4, 1, 0.25, 0.5, 0.1, 4, 2000, 2000, 2000, 200, 500, 250, 200, 5),
+            strict=True,
+        )
     ),
     "normal": dict(
-        zip(_NAMES, (100, 1000, 5, 1, 2, 0.5, 1, 0.2, 10, 5000, 5000, 5000, 300), strict=True)
+        zip(
+            _NAMES,
+            (100, 1000, 5, 1, 2, 0.5, 1, 0.2, 10, 5000, 5000, 5000, 300, 1000, 500, 300, 5),
+            strict=True,
+        )
     ),
     "wan": dict(
-        zip(_NAMES, (500, 5000, 30, 5, 5, 2, 5, 1, 30, 30000, 30000, 30000, 1000), strict=True)
+        zip(
+            _NAMES,
+            (500, 5000, 30, 5, 5, 2, 5, 1, 30, 30000, 30000, 30000, 1000, 3000, 1000, 2000, 4),
+            strict=True,
+        )
     ),
 }
+
+
+def _balancer_ms(timings: dict[str, float]) -> float:
+    """Return how long HAProxy may need to drop a host that answers nothing, in milliseconds."""
+    return (
+        timings["balancer_check_ms"]
+        + timings["balancer_check_fall"] * timings["balancer_check_timeout_ms"]
+        + (timings["balancer_check_fall"] - 1) * timings["balancer_check_fast_ms"]
+    )
 
 
 def _least_lease(timings: dict[str, float]) -> int:
     """Return the shortest lease etcd grants at its election timeout, in seconds."""
     return max(2, math.ceil(1.5 * timings["etcd_election_ms"] / 1000))
 
+
+_BALANCER = (
+    "balancer_check_ms + balancer_check_fall * balancer_check_timeout_ms"
+    " + (balancer_check_fall - 1) * balancer_check_fast_ms < 1000 * lease_ttl_seconds + 1000"
+)
 
 # Each row: the inequality as a reader writes it, whether it holds, why it must.
 INEQUALITIES: tuple[tuple[str, Callable[[dict[str, float]], bool], str], ...] = (
@@ -103,6 +133,11 @@ INEQUALITIES: tuple[tuple[str, Callable[[dict[str, float]], bool], str], ...] = 
         "peer_timeout_seconds < lease_ttl_seconds",
         lambda t: t["peer_timeout_seconds"] < t["lease_ttl_seconds"],
         "a peer that does not answer must not outlast the winner's lease",
+    ),
+    (
+        _BALANCER,
+        lambda t: _balancer_ms(t) < 1000 * t["lease_ttl_seconds"] + 1000,
+        "HAProxy must have dropped a dead host when there is a new leader",
     ),
 )
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lab import Lab
     from lab.patroni_tools import Tools
 
-# The last numbers of the two addresses.
-MODES: Final = {"etcd": 100, "rest": 101}
+# The last numbers of the two addresses, neither of which is the cluster's own.
+MODES: Final = {"etcd": 110, "rest": 111}
 UNIT: Final = "lab-vip-{mode}"
 PACKAGE: Final = "vip-manager2"
 MOVED_SECONDS_MAX: Final = 30.0

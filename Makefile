@@ -24,6 +24,7 @@ ADOPT_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-adopt} \
 	PGHERD_LAB_SUBNET=$${PGHERD_LAB_SUBNET:-10.87.117.0/24}
 MYPY_PATHS := agent/src agent/tests lab plugins tests bench molecule
 UNIT_PATHS := agent/tests tests
+SIM_PATH := agent/tests/sim
 # The last release of the agent, which has no tag yet.
 PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 # Histories that `make sim` simulates, each from a seed of its own.
@@ -82,7 +83,12 @@ lint: $(STAMP) ## ruff, mypy, yamllint, ansible-lint
 	ansible-lint
 
 unit: $(STAMP) ## tests that need no host
-	pytest $(UNIT_PATHS)
+	@# The histories are all work, the other tests wait a lot and mind the time: the histories get
+	@# what cores the others leave, and are told of when both are done.
+	@log=$$(mktemp); nice -n 19 pytest $(SIM_PATH) > "$$log" 2>&1 & sim=$$!; status=0; \
+	trap 'kill $$sim' INT TERM; \
+	pytest $(UNIT_PATHS) --ignore $(SIM_PATH) || status=$$?; \
+	wait $$sim || status=$$?; cat "$$log"; rm -f "$$log"; exit $$status
 
 sim: $(STAMP) ## simulate SEEDS=2000 histories of clusters in trouble
 	@PYTHONPATH=agent/src:. $(BIN)/python -m agent.tests.sim --seeds $(SEEDS)

@@ -30,8 +30,8 @@ PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 # Histories that `make sim` simulates, each from a seed of its own.
 SEEDS ?= 2000
 
-.PHONY: help venv lock demo test test-all lint unit sim molecule upgrade standby-cluster adopt faults \
-	figures bench-path lab-up lab-down lab-status clean
+.PHONY: help venv lock demo test test-all lint unit sim molecule clients upgrade standby-cluster adopt \
+	faults figures bench-path lab-up lab-down lab-status clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
@@ -116,6 +116,7 @@ test-all: test ## the tests of CI and those too long for it
 	$(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.path --runs 1 --seconds 3 --clients 8,32
 	$(TEST_LAB) python -m lab down
+	$(MAKE) clients
 	$(MAKE) standby-cluster
 	$(MAKE) faults
 	$(FAULTS_LAB) python -m lab down
@@ -123,6 +124,12 @@ test-all: test ## the tests of CI and those too long for it
 	$(MAKE) adopt
 	$(ADOPT_LAB) python -m bench.switchover
 	$(ADOPT_LAB) python -m lab down
+
+clients: $(STAMP) ## every documented driver connects, and stays through a switchover
+	$(TEST_LAB) python -m lab down
+	molecule reset --scenario-name clients > /dev/null
+	$(TEST_LAB) PGHERD_DRIVERS="libpq uri jdbc pgx pq node" molecule test --scenario-name clients \
+		--no-command-borders
 
 upgrade: $(STAMP) ## from the agent of the commit PREVIOUS to this one, while clients write
 	$(TEST_LAB) python -m lab down

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drivers of applications connect by the strings of docs/clients.md, and stay in a switchover.
+
+libpq's are tried always, the others when PGHERD_DRIVERS names them (`make clients`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import pytest
+
+from lab import Lab, Settings
+from lab.applications import DRIVERS, HOST, Applications
+from lab.cluster import CLUSTER_NAME, MEMBERS, Cluster
+from lab.documented import kind, strings
+from lab.entrance import Entrance
+
+KINDS: Final = tuple(os.environ.get("PGHERD_DRIVERS", "libpq uri").split())
+MOVING: Final = "An address that moves"
+ROWS: Final = 400
+BEGUN: Final = 50
+WITHIN: Final = 60.0
+
+
+def shown(section: str) -> list[tuple[str, str, bool]]:
+    """Return kind, string and whether it is for reading, of each that is to be tried."""
+    count: dict[str, int] = {}
+    found = []
+    for string in strings(section):
+        name = kind(string)
+        # Of each kind the one for writing comes first.
+        count[name] = count.get(name, 0) + 1
+        if name in KINDS:
+            found.append((name, string, count[name] == 2))
+    return found
+
+
+@pytest.fixture(scope="session")
+def entrance() -> Entrance:
+    lab = Lab(Settings.from_environment())
+    return Entrance(lab, Cluster(lab.settings))
+
+
+@pytest.fixture(scope="session")
+def applications(entrance: Entrance) -> Applications:
+    found = Applications(entrance.lab, entrance.cluster)
+    found.install(KINDS)
+    found.prepare()
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_every_driver_has_its_strings(name: str) -> None:
+    found = [string for string in strings(MOVING) if kind(string) == name]
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    "section", [MOVING, "Several hosts", "The servers themselves"], ids=["vip", "hosts", "servers"]
+)
+def test_they_reach_whom_they_want(
+    applications: Applications, entrance: Entrance, section: str
+) -> None:
+    entrance.await_whole()
+    for name, string, reads in shown(section):
+        told = applications.run(name, string, uuid.uuid4().hex, 0 if reads else 2)
+        assert told == {"standby": reads, "rows": 0 if reads else 2, "errors": []}, string
+
+
+def test_a_held_connection_outlives_a_switchover(
+    applications: Applications, entrance: Entrance
+) -> None:
+    """Those of all drivers at once, which prepare their statement before it and use it after."""
+    leader = entrance.await_whole()
+    writers = {
+        uuid.uuid4().hex: (name, string) for name, string, reads in shown(MOVING) if not reads
+    }
+    with ThreadPoolExecutor(len(writers)) as pool:
+        tasks = {
+            run: pool.submit(applications.run, name, string, run, ROWS)
+            for run, (name, string) in writers.items()
+        }
+        deadline = time.monotonic() + WITHIN
+        while min(applications.written(run) for run in writers) < BEGUN:
+            assert time.monotonic() < deadline, "they do not write"
+            time.sleep(0.1)
+        assert not any(task.done() for task in tasks.values())
+        status, text = entrance.cluster.ask(leader, "POST", "/switchover", {"leader": leader})
+        assert status == 200, text
+        told = {writers[run][0]: task.result() for run, task in tasks.items()}
+    assert entrance.await_whole() != leader
+    assert told == {
+        name: {"standby": False, "rows": ROWS, "errors": []} for name, _ in writers.values()
+    }
+
+
+def test_psql_knows_the_services_on_a_data_node(
+    applications: Applications, entrance: Entrance
+) -> None:
+    entrance.await_whole()
+    ask = "SELECT pg_is_in_recovery()"
+    for host in MEMBERS:
+        for use, standby in (("rw", "f"), ("ro", "t")):
+            where = f"service={CLUSTER_NAME}-{use} dbname=shop user=app"
+            assert applications.psql(host, where, ask) == standby
+
+
+def test_what_the_command_prints_is_the_lab_s_entry(
+    applications: Applications, entrance: Entrance
+) -> None:
+    lab = entrance.lab
+    for host in MEMBERS:
+        command = ["pgherd", "dsn", "--ro", "-d", "shop", "-U", "app"]
+        printed = lab.exec(host, command)[1].strip()
+        assert applications.psql(HOST, printed, "SELECT pg_is_in_recovery()") == "t"
+        _, body = entrance.cluster.rest(host, "/cluster")
+        endpoints = json.loads(body)["pgherd"]["endpoints"]
+        vip = lab.settings.vip
+        assert endpoints == {"rw": [f"{vip}:5000"], "ro": [f"{vip}:5001"], "direct": False}

@@ -17,7 +17,9 @@ options:
     type: dict
     required: true
   settings:
-    description: C(name), C(addresses), C(port), C(etcd) (URLs), C(rest_port), C(password_file).
+    description:
+      - C(name), C(addresses), C(port), C(etcd) (URLs), C(rest_port), C(password_file).
+      - C(entry), what P(pgherd.cluster.cluster_entry#filter) returned.
     type: dict
     required: true
   warnings:
@@ -71,16 +73,35 @@ def member_table(cluster: Mapping[str, Any], addresses: Mapping[str, str]) -> li
 
 
 def connect(settings: Mapping[str, Any]) -> str:
-    """Return the psql command that finds the primary among all hosts, wherever it is."""
+    """Return the psql command of an administrator: to the servers, past what is before them."""
     port = settings.get("port", 5432)
-    addresses = settings["addresses"].values()
-    hosts = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
+    places = [
+        f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        for address in settings["addresses"].values()
+    ]
     command = (
-        f"psql 'postgresql://postgres@{hosts.replace(',', f':{port},')}:{port}/postgres"
-        "?target_session_attrs=read-write'"
+        f"psql 'postgresql://postgres@{','.join(places)}/postgres?target_session_attrs=read-write'"
     )
     secret = settings.get("password_file")
     return f'PGPASSWORD="$(cat {secret})" {command}' if secret else command
+
+
+def entry_lines(entry: Mapping[str, Any]) -> list[str]:
+    """Return where applications connect, for libpq: to write, and to read.
+
+    A driver that is given several addresses takes the next when one does not answer, or is none
+    of the kind that it looks for.
+    """
+    lines = []
+    for use, label, session in (
+        ("rw", "write to", "read-write"),
+        ("ro", "read from", "prefer-standby"),
+    ):
+        places = entry.get(use, [])
+        if places:
+            query = f"?target_session_attrs={session}" if len(places) > 1 else ""
+            lines.append(f"{label:<10} postgresql://{','.join(places)}/DATABASE{query}")
+    return lines
 
 
 def cluster_summary(
@@ -96,7 +117,8 @@ def cluster_summary(
         lines += [*member_table(cluster, settings["addresses"]), ""]
     rest = ", ".join(settings.get("rest", []))
     lines += [f"etcd       {', '.join(settings['etcd'])}", f"REST API   {rest}"]
-    lines += ["connect    " + connect(settings)]
+    lines += entry_lines(settings.get("entry", {}))
+    lines += ["administer " + connect(settings)]
     if settings.get("password_file"):
         place = settings["password_file"].rsplit("/", 1)[0]
         lines += [f"passwords  {place} (keep a copy: they are nowhere else)"]

@@ -9,7 +9,8 @@ short_description: The addresses of a cluster that move
 description:
   - C(vip_problems) says what stands against them, before anything is changed.
   - C(vip_instances) returns what each of them is on one host, for its configuration.
-  - C(vip_strangers) says which of them somebody else has.
+  - C(vip_free) returns those that no host of the cluster has.
+  - C(vip_strangers) says which of these somebody else has.
 version_added: 0.1.0
 author: The pgherd developers
 positional: hostvars, settings
@@ -247,25 +248,37 @@ def _owner(address: Address, hosts: list[str], hostvars: Mapping[str, Any]) -> s
     return None
 
 
-def vip_strangers(
-    answers: Mapping[str, Mapping[str, str]],
-    hosts: list[str],
-    hostvars: Mapping[str, Any],
-    settings: Mapping[str, Any],
-) -> list[str]:
-    """Return a sentence for each address that answers and that no host of the cluster has.
+def vip_free(
+    instances: list[Mapping[str, Any]], hosts: list[str], hostvars: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """Return address and interface of those *instances* that none of *hosts* has.
 
-    *answers*: the hardware addresses that answered, by address. A host without facts (`--limit`)
-    may be the one that has it, so nothing is said then.
+    A host without facts (`--limit`) may be the one that has it, so there are none then.
     """
     if not all(_facts(hostvars, host) for host in hosts):
         return []
-    held = {str(place.ip) for host in hosts for _, place in interfaces(_facts(hostvars, host))}
+    held = {place.ip for host in hosts for _, place in interfaces(_facts(hostvars, host))}
+    places = (
+        (ipaddress.ip_interface(instance["address"]).ip, str(instance["interface"]))
+        for instance in instances
+    )
+    return [
+        {"address": str(address), "interface": interface}
+        for address, interface in places
+        if address not in held
+    ]
+
+
+def vip_strangers(answers: Mapping[str, str], settings: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each address of *settings* that answered.
+
+    *answers*: hardware addresses by address, of those that no host of the cluster has.
+    """
     return [
         f"{variable}: {settings[variable]} answers already, from {answers[settings[variable]]}, "
-        "which is no host of this cluster: take a free address, or switch that one off"
+        "and no host of the cluster has it: take a free address, or switch that one off"
         for variable in VARIABLES.values()
-        if settings.get(variable) in answers and settings[variable] not in held
+        if settings.get(variable) in answers
     ]
 
 
@@ -305,5 +318,6 @@ class FilterModule:
         return {
             "vip_instances": vip_instances,
             "vip_problems": vip_problems,
+            "vip_free": vip_free,
             "vip_strangers": vip_strangers,
         }

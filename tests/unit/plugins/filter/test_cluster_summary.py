@@ -24,17 +24,39 @@ CLUSTER: dict[str, Any] = {
 }
 
 
-def test_it_shows_members_places_and_how_to_connect() -> None:
+def test_it_shows_members_places_and_how_to_administer() -> None:
     lines = cluster_summary(CLUSTER, SETTINGS, []).splitlines()
     assert lines[1] == "Cluster demo: pg1 leads"
     assert "  pg1     192.0.2.1  leader   running    3" in lines
     assert "  pg2     fd00::2    replica  streaming" in lines
-    (connect,) = [line for line in lines if line.startswith("connect")]
-    assert connect.endswith(
+    (command,) = [line for line in lines if line.startswith("administer ")]
+    assert command.endswith(
         'PGPASSWORD="$(cat /home/me/.secrets/demo/postgresql-superuser)" psql \'postgresql://'
         "postgres@192.0.2.1:5433,[fd00::2]:5433/postgres?target_session_attrs=read-write'"
     )
     assert not [line for line in lines if line.startswith("WARNING")]
+
+
+def entry(*places: str) -> list[str]:
+    """Return the summary's lines for applications that come in at *places*."""
+    ways = {"rw": [*places], "ro": [place[:-1] + "1" for place in places]}
+    text = cluster_summary(CLUSTER, SETTINGS | {"entry": ways}, [])
+    return [line for line in text.splitlines() if line.startswith(("write", "read"))]
+
+
+def test_one_address_that_moves_is_all_an_application_needs() -> None:
+    assert entry("192.0.2.100:5000") == [
+        "write to   postgresql://192.0.2.100:5000/DATABASE",
+        "read from  postgresql://192.0.2.100:5001/DATABASE",
+    ]
+
+
+def test_without_it_an_application_tries_all_hosts_and_looks_for_what_it_needs() -> None:
+    hosts = "postgresql://192.0.2.1:500{0},[fd00::2]:500{0}/DATABASE?target_session_attrs={1}"
+    assert entry("192.0.2.1:5000", "[fd00::2]:5000") == [
+        "write to   " + hosts.format(0, "read-write"),
+        "read from  " + hosts.format(1, "prefer-standby"),
+    ]
 
 
 def test_warnings_and_what_ails_the_cluster_come_last_and_once() -> None:

@@ -7,19 +7,19 @@ import asyncio
 import contextlib
 import shutil
 import signal
+import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from agent.tests.etcd_processes import free_ports
+from agent.tests.postgres_processes import INSTALLED
 from pgherd.pooler import Console
 from pgherd.pooler_config import PoolerSocket
 from pgherd.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from agent.tests.postgres_processes import Node
 
 PROGRAM: Final = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 MISSING: Final = (
@@ -92,7 +92,7 @@ class PoolerProcess:
         """Return a connection to its console."""
         return await Console.open(self.socket, lambda: None)
 
-    async def client(self, **options: Any) -> psycopg.AsyncConnection[Any]:
+    async def client(self) -> psycopg.AsyncConnection[Any]:
         """Return a client's connection."""
         return await psycopg.AsyncConnection.connect(
             host="127.0.0.1",
@@ -101,7 +101,8 @@ class PoolerProcess:
             user="postgres",
             autocommit=True,
             connect_timeout=20,
-            **options,
+            # Each transaction may have another server's connection.
+            prepare_threshold=None,
         )
 
     def log(self) -> str:
@@ -109,7 +110,38 @@ class PoolerProcess:
         return (self._directory / "log").read_text()
 
 
-def login(node: Node) -> str:
-    """Return the options with which every client of a pooler is *node*'s superuser."""
-    account = node.config.postgres.superuser
-    return f"user={account.username} password={account.password}"
+class Server:
+    """One PostgreSQL behind two addresses, so that it can stand for two members.
+
+    :ivar addresses: nobody listens on the last one.
+    """
+
+    addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_ports(1)[0]
+        self._data = directory / "data"
+        self._directory = directory
+
+    def start(self) -> None:
+        """Make it and start it."""
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "--no-sync")
+        settings = {
+            "port": self.port,
+            "listen_addresses": ",".join(self.addresses[:2]),
+            "unix_socket_directories": self._directory,
+            "fsync": "off",
+            "max_connections": 50,
+        }
+        lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
+        (self._data / "postgresql.auto.conf").write_text("".join(lines))
+        log = str(self._directory / "postgresql.log")
+        self._run("pg_ctl", "-D", str(self._data), "-l", log, "-w", "start")
+
+    def stop(self) -> None:
+        """End it at once."""
+        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        path = INSTALLED[-1].with_name(program)
+        subprocess.run([path, *arguments], check=True, stdout=subprocess.DEVNULL)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.cluster import REPOSITORY
-from lab.documented import NETWORK
+from lab.documented import NETWORK, program
 from lab.errors import LabError
 from lab.stage import HEALTHY_SECONDS_MAX
 from lab.wire import Target, Wire
@@ -52,6 +52,7 @@ GO: Final = "GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE=/tmp/gocache go bu
 PSYCOPG: Final = Driver(("python3-psycopg",), ("/usr/bin/python3", f"{HOME}/with_psycopg.py"))
 DRIVERS: Final = {
     "libpq": PSYCOPG,
+    "retry": Driver(("python3-psycopg",), ("/usr/bin/python3", f"{HOME}/with_retry.py")),
     "uri": PSYCOPG,
     "jdbc": Driver(
         ("default-jdk-headless", "libpostgresql-jdbc-java"),
@@ -88,6 +89,10 @@ class Applications:
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for path in sorted(PROGRAMS.iterdir()):
                 tar.add(path, path.name)
+            content = program("What to try again").encode()
+            entry = tarfile.TarInfo("documented.py")
+            entry.size, entry.mode = len(content), 0o644
+            tar.addfile(entry, io.BytesIO(content))
         if not self.lab.container(HOST).put_archive(HOME, archive.getvalue()):
             raise LabError(f"{HOST} does not take files into {HOME}.")
         for build in dict.fromkeys(driver.build for driver in drivers):
@@ -113,7 +118,8 @@ class Applications:
         """Return what the program on the driver *kind* tells at its end.
 
         It connects as *string* says, writes *rows* rows of the run called *run* through that one
-        connection, 20 ms after one another, and counts them twice with a prepared statement.
+        connection, 20 ms after one another, and counts them twice with a prepared statement. The
+        one called `retry` uses new connections, and tries again as the documentation tells.
         """
         words = [*DRIVERS[kind].run, self.here(string), run, str(rows)]
         text = self.lab.exec(HOST, ["env", f"PGPASSWORD={self.password}", *words])[1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The connection strings that docs/clients.md shows, for tests that use them as they are there."""
+"""What docs/clients.md shows, strings and a program, for tests that use it as it is there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from lab.cluster import REPOSITORY
 
 PAGE: Final = REPOSITORY / "docs" / "clients.md"
-BLOCK: Final = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK: Final = "^```{language}\n(.*?)^```$"
 # What documents use for addresses of nobody.
 NETWORK: Final = "192.0.2."
 
@@ -19,12 +19,8 @@ def strings(section: str) -> list[str]:
 
     Raises LookupError when there is no such section.
     """
-    text = PAGE.read_text(encoding="utf-8")
-    found = re.search(rf"^#+ {re.escape(section)}$(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
-    if found is None:
-        raise LookupError(f"{PAGE.name} has no section {section!r}")
     lines: list[str] = []
-    for block in BLOCK.findall(found[1]):
+    for block in _blocks(section, "text"):
         for line in block.splitlines():
             if line.startswith(" "):
                 space = "" if line.lstrip().startswith("&") else " "
@@ -32,6 +28,20 @@ def strings(section: str) -> list[str]:
             else:
                 lines.append(line)
     return lines
+
+
+def program(section: str) -> str:
+    """Return the Python below the heading *section*; raises LookupError without such a section."""
+    return "".join(_blocks(section, "python"))
+
+
+def _blocks(section: str, language: str) -> list[str]:
+    text = PAGE.read_text(encoding="utf-8")
+    below = rf"^#+ {re.escape(section)}$(.*?)(?=^#|\Z)"
+    found = re.search(below, text, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise LookupError(f"{PAGE.name} has no section {section!r}")
+    return re.findall(BLOCK.format(language=language), found[1], re.MULTILINE | re.DOTALL)
 
 
 def kind(string: str) -> str:

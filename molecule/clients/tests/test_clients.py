@@ -11,15 +11,18 @@ import os
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from lab import Lab, Settings
+from lab import Lab, Settings, processes
 from lab.applications import DRIVERS, HOST, Applications
 from lab.cluster import CLUSTER_NAME, MEMBERS, Cluster
 from lab.documented import kind, strings
 from lab.entrance import Entrance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 KINDS: Final = tuple(os.environ.get("PGHERD_DRIVERS", "libpq uri").split())
 MOVING: Final = "An address that moves"
@@ -41,6 +44,14 @@ def shown(section: str) -> list[tuple[str, str, bool]]:
     return found
 
 
+def await_rows(applications: Applications, runs: Iterable[str]) -> None:
+    """Wait until each of *runs* has begun to write."""
+    deadline = time.monotonic() + WITHIN
+    while min(applications.written(run) for run in runs) < BEGUN:
+        assert time.monotonic() < deadline, "they do not write"
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="session")
 def entrance() -> Entrance:
     lab = Lab(Settings.from_environment())
@@ -50,12 +61,12 @@ def entrance() -> Entrance:
 @pytest.fixture(scope="session")
 def applications(entrance: Entrance) -> Applications:
     found = Applications(entrance.lab, entrance.cluster)
-    found.install(KINDS)
+    found.install([*KINDS, "retry"])
     found.prepare()
     return found
 
 
-@pytest.mark.parametrize("name", sorted(DRIVERS))
+@pytest.mark.parametrize("name", sorted(set(DRIVERS) - {"retry"}))
 def test_every_driver_has_its_strings(name: str) -> None:
     found = [string for string in strings(MOVING) if kind(string) == name]
     assert len(found) == 2
@@ -86,10 +97,7 @@ def test_a_held_connection_outlives_a_switchover(
             run: pool.submit(applications.run, name, string, run, ROWS)
             for run, (name, string) in writers.items()
         }
-        deadline = time.monotonic() + WITHIN
-        while min(applications.written(run) for run in writers) < BEGUN:
-            assert time.monotonic() < deadline, "they do not write"
-            time.sleep(0.1)
+        await_rows(applications, writers)
         assert not any(task.done() for task in tasks.values())
         status, text = entrance.cluster.ask(leader, "POST", "/switchover", {"leader": leader})
         assert status == 200, text
@@ -98,6 +106,19 @@ def test_a_held_connection_outlives_a_switchover(
     assert told == {
         name: {"standby": False, "rows": ROWS, "errors": []} for name, _ in writers.values()
     }
+
+
+def test_who_tries_again_has_every_row_once(applications: Applications, entrance: Entrance) -> None:
+    leader, run = entrance.await_whole(), uuid.uuid4().hex
+    [string, _] = [each for each in strings(MOVING) if kind(each) == "libpq"]
+    with ThreadPoolExecutor(1) as pool:
+        task = pool.submit(applications.run, "retry", string, run, ROWS)
+        await_rows(applications, [run])
+        assert not task.done()
+        processes.signal(entrance.lab, leader, processes.POSTMASTER, "KILL")
+        assert task.result() == {"rows": ROWS}
+    entrance.await_whole()
+    assert applications.written(run) == ROWS
 
 
 def test_psql_knows_the_services_on_a_data_node(

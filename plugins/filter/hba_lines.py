@@ -40,12 +40,14 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.pgherd.cluster.plugins.module_utils._nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 TYPES = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
 METHODS = ("scram-sha-256", "cert", "peer", "ident", "reject", "trust", "md5", "password", "gss",
            "ldap", "radius", "pam")  # fmt: skip
 KEYS = ("type", "database", "user", "address", "method", "options")
+POOLER_TYPES = ("local", "host", "hostssl", "hostnossl")
+POOLER_METHODS = ("scram-sha-256", "md5", "cert", "peer", "trust", "reject")
 ADDRESS_WORDS = ("all", "samehost", "samenet")
 
 
@@ -86,18 +88,69 @@ def cluster_hba(
 
 
 def complete_hba(
-    rules: list[dict[str, Any] | str], members: list[str], replication: str, rewind: str
+    rules: list[dict[str, Any] | str],
+    members: list[str],
+    replication: str,
+    rewind: str,
+    poolers: Sequence[str] = (),
 ) -> list[str]:
     """Return *rules* as lines, and before them nothing but what the agents themselves need.
 
     *replication* and *rewind* are their accounts, whose passwords may be stored either way: md5
-    takes a SCRAM verifier, too. Raises AnsibleFilterError.
+    takes a SCRAM verifier, too. Clients of *poolers* come from those addresses and through the
+    socket: what no rule decides about them needs a password. Raises AnsibleFilterError.
     """
     own: list[dict[str, Any] | str] = [{"type": "local", "user": "postgres", "method": "peer"}]
     for member in members:
         for database, user in (("replication", replication), ("postgres", rewind)):
             own.append({"database": database, "user": user, "address": member, "method": "md5"})
-    return hba_lines(own, "members") + hba_lines(rules)
+    guests: list[dict[str, Any] | str] = [{"type": "local"}] if poolers else []
+    guests += [{"address": pooler} for pooler in poolers]
+    return hba_lines(own, "members") + hba_lines(rules) + hba_lines(guests, "poolers")
+
+
+def pooler_hba(
+    rules: list[dict[str, Any] | str],
+    hosts: list[str],
+    networks: list[str],
+    lookup_user: str,
+    lookup_database: str = "",
+) -> list[str]:
+    """Return all lines of the poolers' own pg_hba.conf.
+
+    First nobody comes as *lookup_user* or to *lookup_database*, which are the poolers' own; then a
+    password for this host and every address of *hosts*, balancers among them; then *rules*; then
+    a password for everybody in *networks*.
+    Raises AnsibleFilterError, also for what PgBouncer does not know.
+    """
+    for place, rule in enumerate(rules):
+        where = f"pgbouncer_hba[{place}]"
+        if not isinstance(rule, dict):
+            raise AnsibleFilterError(f"{where}: {rule!r} must be a mapping")
+        for key, known in (("type", POOLER_TYPES), ("method", POOLER_METHODS)):
+            if key in rule and rule[key] not in known:
+                raise AnsibleFilterError(
+                    f"{where}.{key}: PgBouncer knows {', '.join(known)}, and not {rule[key]!r}"
+                )
+        if rule.get("address") in ADDRESS_WORDS[1:]:
+            raise AnsibleFilterError(
+                f"{where}.address: PgBouncer knows networks and `all`, and not {rule['address']}"
+            )
+    own: list[dict[str, Any] | str] = []
+    for hidden in (
+        {"user": lookup_user},
+        *([{"database": lookup_database}] if lookup_database else []),
+    ):
+        own.append({**hidden, "type": "local", "method": "reject"})
+        own += [{**hidden, "address": net, "method": "reject"} for net in ("0.0.0.0/0", "::/0")]
+    own += [{"type": "local"}, {"address": "127.0.0.1/32"}, {"address": "::1/128"}]
+    own += [{"address": host} for host in hosts]
+    guests: list[dict[str, Any] | str] = [{"address": network} for network in networks]
+    return (
+        hba_lines(own, "hosts")
+        + hba_lines(rules, "pgbouncer_hba")
+        + hba_lines(guests, "cluster_client_networks")
+    )
 
 
 def _line(rule: dict[str, Any] | str, where: str) -> str:
@@ -159,4 +212,5 @@ class FilterModule:
             "hba_lines": hba_lines,
             "cluster_hba": cluster_hba,
             "complete_hba": complete_hba,
+            "pooler_hba": pooler_hba,
         }

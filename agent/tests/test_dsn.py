@@ -44,13 +44,13 @@ class TestTheWay:
         [
             (VIP, "rw", ""),
             (VIP, "ro", ""),
-            (POOLERS, "rw", ""),
+            (POOLERS, "rw", "read-write"),
             (POOLERS, "ro", "prefer-standby"),
             (SERVERS, "rw", "read-write"),
             (SERVERS, "ro", "prefer-standby"),
         ],
     )
-    def test_a_client_looks_for_a_member_only_where_nothing_else_does(
+    def test_a_client_that_knows_several_hosts_looks_for_one_of_its_kind(
         self, endpoints: Endpoints, use: str, session: str
     ) -> None:
         assert way(endpoints, use).session == session
@@ -143,6 +143,7 @@ def test_a_service_file_has_both_entries() -> None:
         "[demo-rw]",
         "host=192.0.2.1,fd00::2",
         "port=6432,6432",
+        "target_session_attrs=read-write",
         *(limits := [
             "connect_timeout=3",
             "keepalives_idle=5",

@@ -48,11 +48,10 @@ class Way:
     def to(cls, endpoints: Endpoints, use: str, database: str = "", user: str = "") -> Way:
         """Return the way for writing (`rw`) or reading (`ro`)."""
         places = tuple(_split(each) for each in (endpoints.rw if use == "rw" else endpoints.ro))
-        session = "read-write" if endpoints.direct and use == "rw" else ""
-        if use == "ro" and len(places) > 1:
-            # One of them may be the primary's own host.
-            session = "prefer-standby"
-        return cls(places, session, database, user)
+        # Of several one may lead elsewhere: a reader to the primary's own host, a writer to nobody.
+        seeks = len(places) > 1 or (endpoints.direct and use == "rw")
+        words = {"rw": "read-write", "ro": "prefer-standby"}
+        return cls(places, words[use] if seeks else "", database, user)
 
     @property
     def hosts(self) -> str:

@@ -66,6 +66,8 @@ def test_what_a_pooler_lacks_is_named(key: str) -> None:
         {"app": "pool_size=5\n[pgbouncer]"},
         {"a\nb": ""},
         {"": ""},
+        {"a b": ""},
+        {'"quoted"': ""},
         {"app": 5},
     ],
 )

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+# Other names cannot be written into PgBouncer's files; who asks for one is served as `*` says.
+NAME: Final = re.compile(r"\*|[A-Za-z0-9_.-]{1,63}")
 # What a line of PgBouncer's section [databases] says about the server is the agent's.
 OWN_OPTIONS: Final = re.compile(r"(?:^|\s)(host|port)\s*=")
 
@@ -67,8 +69,7 @@ def is_databases(value: Any) -> str | None:
     """Return what is wrong with *value* as the databases of a pooler, None when nothing is."""
     good = isinstance(value, Mapping) and value and all(
         isinstance(name, str)
-        and 0 < len(name) < 64
-        and name.isprintable()
+        and NAME.fullmatch(name)
         and isinstance(options, str)
         and (options == "" or options.isprintable())
         and not OWN_OPTIONS.search(options)

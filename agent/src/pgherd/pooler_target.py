@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pgherd.model import Member
     from pgherd.view import View
 
-# What PgBouncer takes for a name without quotes.
-PLAIN: Final = re.compile(r"\*|[A-Za-z0-9_.-]+")
 # What another member says of its address must not make a line of its own.
 HOST: Final = re.compile(r"[A-Za-z0-9_.:-]+")
 LEADING: Final = frozenset({"primary", "master", "standby_leader"})
@@ -108,6 +106,5 @@ def render(target: Target, databases: Mapping[str, str]) -> str:
     """
     lines = ["; Written by pgherd, which follows the leader: changes are lost.", "[databases]"]
     for name, options in databases.items():
-        shown = name if PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
-        lines.append(f"{shown} = host={target.host} port={target.port} {options}".rstrip())
+        lines.append(f"{name} = host={target.host} port={target.port} {options}".rstrip())
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONG = {"pid": 4711, "user": "report", "database": "app", "age": 12.3}
-DESCRIBED = "transactions are under way: pid 4711 of report in app (12.3 s)"
+DESCRIBED = "Switchover failed: transactions are under way: pid 4711 of report in app (12.3 s)"
 
 
 @pytest.fixture

@@ -44,6 +44,13 @@ class TestSwitchover:
             ("POST", "/switchover", {"leader": "pg1", "candidate": "pg2"})
         ]
 
+    def test_what_becomes_of_long_transactions_is_said(self, host: Host) -> None:
+        host.agent.say("POST", "/switchover", 200, DONE, X_Pgherd_Operation="ab12")
+        wanted = ("--transactions", "call-off", "--transaction-timeout", "0")
+        assert host("switchover", *wanted, "--force")[0] == 0
+        [(_, _, body)] = host.agent.changes
+        assert body == {"leader": "pg1", "transactions": "call-off", "transaction_timeout": 0}
+
     def test_it_is_scheduled_with_a_time_zone(self, host: Host) -> None:
         host.agent.say(
             "POST", "/switchover", 202, "Switchover scheduled", X_Pgherd_Operation="ab12"

@@ -17,6 +17,7 @@ from pgherd.commands.rest import Reply, UnreachableError
 from pgherd.commands.schedule import parse_schedule, scheduled_option
 from pgherd.commands.session import LEADING, by_use, leader_of, session_command
 from pgherd.errors import NobodyAnswersError, PgherdError
+from pgherd.handover import TRANSACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,14 +37,25 @@ OPERATION: Final = "x-pgherd-operation"
     "--leader", "--primary", "leader", metavar="NAME", help="Refuse if it does not lead now."
 )
 @click.option("--candidate", metavar="NAME", help="Who shall lead; the best standby if not given.")
+@click.option(
+    "--transactions",
+    type=click.Choice(TRANSACTIONS),
+    help="What becomes of long transactions: they are ended (the default), waited for, or the "
+    "switchover is called off.",
+)
+@click.option(
+    "--transaction-timeout",
+    type=click.FloatRange(0, 600),
+    metavar="SECONDS",
+    help="How long they are waited for while clients go on; 10 where there are poolers.",
+)
 @scheduled_option
-def switchover_command(
-    session: Session, *, leader: str | None, candidate: str | None, scheduled: str | None
-) -> None:
+def switchover_command(session: Session, **asked: Any) -> None:
     """Hand the lead over to a standby, in order and without losing anything.
 
     What is not given is asked for on a terminal. The answer says how it ended.
     """
+    leader, candidate, scheduled = (asked[key] for key in ("leader", "candidate", "scheduled"))
     cluster = session.cluster()
     row = leader_of(cluster)
     if row is None:
@@ -62,11 +74,13 @@ def switchover_command(
     _check_candidate(candidate, others)
     at = parse_schedule(scheduled)
     body = {"leader": leader, "candidate": candidate, "scheduled_at": at}
+    body |= {key: asked[key] for key in ("transactions", "transaction_timeout")}
     session.tell(render(seen(session)[0]))
     moment = f" at {at}" if at else ""
     target = candidate or "the best standby"
     session.confirm(f"Switch over from {leader} to {target}{moment}?")
-    _carry_out(session, cluster, "switchover", {key: v for key, v in body.items() if v})
+    given = {key: value for key, value in body.items() if value not in (None, "")}
+    _carry_out(session, cluster, "switchover", given)
 
 
 @click.command("failover")

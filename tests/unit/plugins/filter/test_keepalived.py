@@ -39,7 +39,8 @@ def settings(*instances: dict[str, Any], balancer: str = "haproxy") -> dict[str,
         "ports": PORTS,
         "agent_address": "192.0.2.1",
     }
-    return keepalived_settings(list(instances), shared)
+    found: dict[str, Any] = keepalived_settings(list(instances), shared)
+    return found
 
 
 def test_an_instance_speaks_to_its_peers_only_and_takes_from_nobody() -> None:

@@ -51,13 +51,16 @@ def bare_host_stays_bare(lab: Lab) -> Iterator[None]:
     assert lines == []
 
 
-def inventory(tmp_path: Path, *, etcd: bool = True, postgres: bool = True) -> Path:
+def inventory(
+    tmp_path: Path, *, etcd: bool = True, postgres: bool = True, balancer: bool = False
+) -> Path:
     """Return an inventory of ops1 alone, in the groups asked for."""
     shared = yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text(encoding="utf-8"))
     shared["cluster_secrets_dir"] = str(tmp_path / "secrets")
     # The lab's cluster has it.
     del shared["cluster_vip"]
-    groups = [name for name, wanted in (("etcd", etcd), ("postgres", postgres)) if wanted]
+    asked = {"etcd": etcd, "postgres": postgres, "balancer": balancer}
+    groups = [name for name, wanted in asked.items() if wanted]
     tree = {
         "all": {
             "hosts": {BARE: {"lab_host_number": SETTINGS.spec(BARE).number}},
@@ -92,6 +95,12 @@ def test_unknown_variable_names_itself_and_its_neighbour(tmp_path: Path) -> None
 def test_wrong_value_names_variable_and_choices(tmp_path: Path) -> None:
     outcome = run(variables={"cluster_rto": "warp"}, inventory=inventory(tmp_path))
     refused(outcome, "cluster_rto", "warp", "normal")
+
+
+def test_rules_of_the_balancer_name_place_and_nearest_key(tmp_path: Path) -> None:
+    variables = {"haproxy_acl": [{"listner": "rw", "action": "deny"}]}
+    outcome = run(variables=variables, inventory=inventory(tmp_path, balancer=True))
+    refused(outcome, "haproxy_acl[0]", "listner", "did you mean listener?")
 
 
 def test_impossible_timings_name_the_inequality(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def keepalived_settings(
             found[f"vrrp_script {name}"] = {
                 "script": f'"{settings["program"]} {words}"',
                 "interval": 1,
-                "timeout": 2,
+                "timeout": 5,
                 "fall": fall,
                 "rise": 2,
             }

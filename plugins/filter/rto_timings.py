@@ -135,6 +135,11 @@ INEQUALITIES: tuple[tuple[str, Callable[[dict[str, float]], bool], str], ...] = 
         "a peer that does not answer must not outlast the winner's lease",
     ),
     (
+        "10 <= vrrp_advert_ms <= 40950",
+        lambda t: 10 <= t["vrrp_advert_ms"] <= 40950,
+        "VRRP counts hundredths of a second, up to 4095",
+    ),
+    (
         _BALANCER,
         lambda t: _balancer_ms(t) < 1000 * t["lease_ttl_seconds"] + 1000,
         "HAProxy must have dropped a dead host when there is a new leader",

@@ -50,6 +50,7 @@ def test_profiles_are_not_changed_by_overrides() -> None:
         ("normal", {"keepalive_seconds": 2}, "`4 * keepalive_seconds <= lease_ttl_seconds`"),
         ("normal", {"etcd_timeout_seconds": 4}, "(lease_ttl_seconds 5, keepalive_seconds 1, etcd_"),
         ("normal", {"peer_timeout_seconds": 5}, "`peer_timeout_seconds < lease_ttl_seconds`"),
+        ("normal", {"vrrp_advert_ms": 5}, "VRRP counts hundredths of a second, up to 4095"),
         ("normal", {"balancer_check_fall": 9}, "HAProxy must have dropped a dead host when there"),
     ],
 )

@@ -148,6 +148,20 @@ class TestAPrimary:
         assert stage.key("leader") == ME
         assert names
 
+    @pytest.mark.parametrize("error", [None, CommandError("pg_ctl", 1, "")])
+    async def test_the_poolers_hold_their_clients_back_meanwhile(
+        self, stage: Stage, error: Exception | None
+    ) -> None:
+        await stage.synchronous("pg2", "pg3")
+        await stage.put(members__pg2=dict(member("pg2", pgherd={"pooler": True}).data))
+        await stage.rounds()
+        if error is not None:
+            stage.rig.postgres.fails["start_primary"] = error
+        await restarting(stage)
+        told = [(members, body["action"]) for members, body in stage.rig.peers.told]
+        assert told == [({"pg2"}, "pause"), ({"pg2"}, "resume")]
+        assert {body["operation"] for _, body in stage.rig.peers.told} == {"restart of pg1"}
+
     async def test_it_is_guarded_all_the_while(self, stage: Stage) -> None:
         """Without the key it could not be told from a second primary."""
         await stage.led_by_us()
@@ -252,6 +266,7 @@ class TestAStandby:
             ("start_standby", "pg2"),
             ("wait_until_answering",),
         ]
+        assert stage.rig.peers.told == []
 
     def test_it_first_leaves_those_that_commits_wait_for(self) -> None:
         """R34."""

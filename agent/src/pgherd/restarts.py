@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgherd.answers import Answer
 from pgherd.errors import NotAnsweringError, PostgresError, StoreError
 from pgherd.model import Process
+from pgherd.pooler_pause import PoolerPause
 from pgherd.rules.restart import LEAVE_SECONDS
 from pgherd.schedules import parse_schedule
 from pgherd.stopping import checkpoint_first, shut_down_promptly
@@ -181,9 +182,12 @@ async def restart_standby(loop: Loop, view: View, upstream: Member | None) -> No
 
 async def _restart(loop: Loop, view: View, start: Callable[[], Awaitable[None]]) -> None:
     postgres, outcome = loop.effects.postgres, FAILED
+    pause = PoolerPause(loop, f"restart of {view.me}")
     try:
         if view.instance.is_primary:
             await checkpoint_first(postgres, CHECKPOINT_SECONDS)
+            # Clients of the poolers wait instead of seeing errors.
+            await pause.begin()
             await shut_down_promptly(postgres, _stop_seconds(view))
         else:
             await postgres.stop(_stop_seconds(view))
@@ -195,4 +199,5 @@ async def _restart(loop: Loop, view: View, start: Callable[[], Awaitable[None]])
         log.warning("%s", error)
         outcome = STILL_STARTING
     finally:
+        await pause.end()
         loop.wanted.end_restart(outcome)

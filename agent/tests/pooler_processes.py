@@ -114,6 +114,7 @@ class Server:
     """One PostgreSQL behind two addresses, so that it can stand for two members.
 
     :ivar addresses: nobody listens on the last one.
+    :ivar directory: where its log and its socket are.
     """
 
     addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
@@ -121,7 +122,7 @@ class Server:
     def __init__(self, directory: Path) -> None:
         self.port = free_ports(1)[0]
         self._data = directory / "data"
-        self._directory = directory
+        self.directory = directory
 
     def start(self) -> None:
         """Make it and start it."""
@@ -129,13 +130,13 @@ class Server:
         settings = {
             "port": self.port,
             "listen_addresses": ",".join(self.addresses[:2]),
-            "unix_socket_directories": self._directory,
+            "unix_socket_directories": self.directory,
             "fsync": "off",
             "max_connections": 50,
         }
         lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
         (self._data / "postgresql.auto.conf").write_text("".join(lines))
-        log = str(self._directory / "postgresql.log")
+        log = str(self.directory / "postgresql.log")
         self._run("pg_ctl", "-D", str(self._data), "-l", log, "-w", "start")
 
     def stop(self) -> None:

@@ -117,6 +117,8 @@ LATER_USER_OPTIONS = frozenset(
     }
 )
 RESERVED_NAMES = ("*", "pgbouncer", "pgherd_auth")
+# The sizes that the budget reckons with.
+NUMBERS = re.compile(r"(_size|_connections|_conn)$")
 LATER = (1, 24)
 KINDS = {
     "settings": (SETTINGS, LATER_SETTINGS),
@@ -162,6 +164,8 @@ def _option_problems(
         else:
             try:
                 text_of(value)
+                if NUMBERS.search(name) and (type(value) is not int or value < 0):
+                    raise ValueError(f"{value!r} is no whole number")
             except ValueError as error:
                 problems.append(f"{where}.{name}: {error}")
     return problems

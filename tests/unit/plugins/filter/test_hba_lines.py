@@ -11,6 +11,7 @@ from ansible_collections.pgherd.cluster.plugins.filter.hba_lines import (
     cluster_hba,
     complete_hba,
     hba_lines,
+    pooler_hba,
 )
 
 
@@ -98,3 +99,49 @@ def test_complete_rules_get_what_the_agents_need_before_them_and_nothing_after()
         "host postgres rewinder 10.0.0.1/32 md5",
         "local all all peer",
     ]
+
+
+def test_poolers_of_a_taken_over_cluster_come_in_after_its_own_rules() -> None:
+    lines = complete_hba(["host all all 10.0.0.1/32 reject"], [], "r", "w", ["10.0.0.1"])
+    assert lines == [
+        "local all postgres peer",
+        "host all all 10.0.0.1/32 reject",
+        "local all all scram-sha-256",
+        "host all all 10.0.0.1/32 scram-sha-256",
+    ]
+
+
+def test_the_poolers_own_rules_hide_what_is_theirs_and_let_balancers_in_first() -> None:
+    rules: list[dict[str, Any] | str] = [{"user": "legacy", "address": "all", "method": "md5"}]
+    assert pooler_hba(rules, ["10.0.0.1"], ["192.0.2.0/24"], "auth", "lookup") == [
+        "local all auth reject",
+        "host all auth 0.0.0.0/0 reject",
+        "host all auth ::/0 reject",
+        "local lookup all reject",
+        "host lookup all 0.0.0.0/0 reject",
+        "host lookup all ::/0 reject",
+        "local all all scram-sha-256",
+        "host all all 127.0.0.1/32 scram-sha-256",
+        "host all all ::1/128 scram-sha-256",
+        "host all all 10.0.0.1/32 scram-sha-256",
+        "host all legacy all md5",
+        "host all all 192.0.2.0/24 scram-sha-256",
+    ]
+    assert not [line for line in pooler_hba([], [], [], "auth") if "lookup" in line]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("host all all all trust", ["pgbouncer_hba[0]", "mapping"]),
+        ({"address": "all", "method": "ldap"}, ["pgbouncer_hba[0].method", "'ldap'"]),
+        ({"address": "all", "type": "hostgssenc"}, ["pgbouncer_hba[0].type", "'hostgssenc'"]),
+        ({"address": "samenet"}, ["pgbouncer_hba[0].address", "samenet"]),
+        ({"adress": "all"}, ["pgbouncer_hba[0]", "address"]),
+    ],
+)
+def test_rules_that_pgbouncer_does_not_know_are_refused(rule: Any, words: list[str]) -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        pooler_hba([rule], [], [], "auth")
+    for word in words:
+        assert word in str(caught.value)

@@ -103,6 +103,24 @@ def test_rules_of_the_balancer_name_place_and_nearest_key(tmp_path: Path) -> Non
     refused(outcome, "haproxy_acl[0]", "listner", "did you mean listener?")
 
 
+def test_an_address_that_cannot_move_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    alone = {"cluster_vip": SETTINGS.vip}
+    refused(
+        run(variables=alone, inventory=inventory(tmp_path)), "balancer", "cluster_balancer: none"
+    )
+    outside = {"cluster_vip": "203.0.113.1"}
+    outcome = run(variables=outside, inventory=inventory(tmp_path, balancer=True))
+    refused(outcome, "cluster_vip: 203.0.113.1 is in no network of ops1", SETTINGS.subnet)
+
+
+def test_an_address_that_answers_already_is_refused(lab: Lab, tmp_path: Path) -> None:
+    # The cluster of the other hosts has it; to this one they are strangers.
+    assert lab.exec(MEMBERS[0], ["systemctl", "is-active", "keepalived"])[1].strip() == "active"
+    variables = {"cluster_vip": SETTINGS.vip}
+    outcome = run(variables=variables, inventory=inventory(tmp_path, balancer=True))
+    refused(outcome, f"cluster_vip: {SETTINGS.vip} answers already")
+
+
 def test_impossible_timings_name_the_inequality(tmp_path: Path) -> None:
     overrides = {"cluster_rto_overrides": {"etcd_heartbeat_ms": 400}}
     refused(run(variables=overrides, inventory=inventory(tmp_path)), "etcd_heartbeat_ms", "400")

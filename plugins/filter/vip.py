@@ -222,20 +222,25 @@ def _nobodys(settings: Mapping[str, Any], hosts: list[str]) -> Iterator[str]:
 def _place_problems(
     variable: str, address: Address, hosts: list[str], hostvars: Mapping[str, Any]
 ) -> Iterator[str]:
+    lost: dict[str, list[str]] = {}
     for host in hosts:
         facts = _facts(hostvars, host)
         places = [(name, place) for name, place in interfaces(facts) if _is_whole(place)]
         wanted = str(hostvars[host].get("keepalived_interface") or "")
         if not places or _place(facts, address, wanted):
             continue
-        there = ", ".join(f"{name} {place.network}" for name, place in places)
+        there = ", ".join(
+            f"{name} {place.network}" for name, place in places if not place.is_link_local
+        )
         if wanted and wanted not in [name for name, _ in places]:
             yield f"keepalived_interface: {host} has no interface {wanted}; it has {there}"
         else:
-            yield (
-                f"{variable}: {address} is in no network of {host}, which has {there}: take a "
-                "free address of one of them (keepalived_interface names one in spite of that)"
-            )
+            lost.setdefault(there, []).append(host)
+    for there, names in lost.items():
+        yield (
+            f"{variable}: {address} is in no network of {', '.join(names)}: there is {there}. "
+            "Take a free address of one of them (or name the interface in keepalived_interface)"
+        )
 
 
 def _owner(address: Address, hosts: list[str], hostvars: Mapping[str, Any]) -> str | None:

@@ -122,7 +122,10 @@ class Applications:
         one called `retry` uses new connections, and tries again as the documentation tells.
         """
         words = [*DRIVERS[kind].run, self.here(string), run, str(rows)]
-        text = self.lab.exec(HOST, ["env", f"PGPASSWORD={self.password}", *words])[1]
+        variables = [f"PGPASSWORD={self.password}"]
+        if self.lab.settings.release == "12":
+            variables.append("UNPREPARED=1")
+        text = self.lab.exec(HOST, ["env", *variables, *words])[1]
         told: dict[str, Any] = json.loads(text.splitlines()[-1])
         return told
 

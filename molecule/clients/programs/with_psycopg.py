@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """with_psycopg.py CONNINFO RUN ROWS: hold a connection and write rows; see the tests.
 
-Prints what came of it as JSON: `standby`, `rows` read back, `errors`.
+Prints what came of it as JSON: `standby`, `rows` read back, `errors`. With UNPREPARED in the
+environment it prepares nothing, as is documented for a PgBouncer that is too old for it.
 """
 
 import json
+import os
 import sys
 import time
 
@@ -15,7 +17,8 @@ def main(conninfo: str, run: str, rows: int) -> None:
     """Write *rows* rows through one connection, none for one that only reads."""
     told: dict[str, object] = {"errors": []}
     # From the first time on it is prepared: the connection is another server's after a switchover.
-    with psycopg.connect(conninfo, autocommit=True, prepare_threshold=0) as connection:
+    prepare = None if os.environ.get("UNPREPARED") else 0
+    with psycopg.connect(conninfo, autocommit=True, prepare_threshold=prepare) as connection:
         for number in range(1, rows + 1):
             try:
                 connection.execute("INSERT INTO clients VALUES (%s, %s)", (run, number))

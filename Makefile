@@ -30,7 +30,7 @@ PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 # Histories that `make sim` simulates, each from a seed of its own.
 SEEDS ?= 2000
 
-.PHONY: help venv lock demo test test-all lint unit sim molecule clients upgrade standby-cluster adopt \
+.PHONY: help venv lock demo test test-all lint unit sim molecule drivers upgrade standby-cluster adopt \
 	faults figures bench-path lab-up lab-down lab-status clean
 
 help: ## list the commands
@@ -116,7 +116,7 @@ test-all: test ## the tests of CI and those too long for it
 	$(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.path --runs 1 --seconds 3 --clients 8,32
 	$(TEST_LAB) python -m lab down
-	$(MAKE) clients
+	$(MAKE) drivers
 	$(MAKE) standby-cluster
 	$(MAKE) faults
 	$(FAULTS_LAB) python -m lab down
@@ -125,10 +125,10 @@ test-all: test ## the tests of CI and those too long for it
 	$(ADOPT_LAB) python -m bench.switchover
 	$(ADOPT_LAB) python -m lab down
 
-clients: $(STAMP) ## every documented driver connects, and stays through a switchover
+drivers: $(STAMP) ## every documented driver connects, and stays through a switchover
 	$(TEST_LAB) python -m lab down
-	molecule reset --scenario-name clients > /dev/null
-	$(TEST_LAB) PGHERD_DRIVERS="libpq uri jdbc pgx pq node" molecule test --scenario-name clients \
+	molecule reset --scenario-name drivers > /dev/null
+	$(TEST_LAB) PGHERD_DRIVERS="libpq uri jdbc pgx pq node" molecule test --scenario-name drivers \
 		--no-command-borders
 
 upgrade: $(STAMP) ## from the agent of the commit PREVIOUS to this one, while clients write

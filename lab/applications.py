@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.hosts import Lab
 
 HOST: Final = "ops1"
-PROGRAMS: Final = REPOSITORY / "molecule" / "clients" / "programs"
+PROGRAMS: Final = REPOSITORY / "molecule" / "drivers" / "programs"
 HOME: Final = "/opt/clients"
 # As docs/clients.md has them.
 DATABASE: Final = "shop"

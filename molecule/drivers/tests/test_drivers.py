@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Drivers of applications connect by the strings of docs/clients.md, and stay in a switchover.
 
-libpq's are tried always, the others when PGHERD_DRIVERS names them (`make clients`).
+libpq's are tried always, the others when PGHERD_DRIVERS names them (`make drivers`).
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ EXAMPLES = r"""
 RETURN = r"""
 ansible_facts:
   description:
-    - The fact V(pgherd) with memory_bytes, cores, clock, disks, kernel, data, postmasters, etcd.
+    - The fact V(pgherd) with memory_bytes, cores, clock, disks, kernel, data, postmasters, etcd,
+      listening_ports.
     - The fact V(pgherd_installed) with packages_missing and units.
   returned: always
   type: dict
@@ -190,6 +191,15 @@ def postmasters(root: Path) -> list[dict[str, Any]]:
     return found
 
 
+def listening_ports(*tables: str) -> list[int]:
+    """Return the TCP ports that somebody listens on, by *tables* as the kernel has them.
+
+    Their second column is the local address and port in hexadecimal digits, their fourth the state.
+    """
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return sorted({int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"})
+
+
 def ask_etcd(url: str, key: str, timeout_seconds: float, tls: Tls) -> dict[str, Any]:
     """Return `status`, `detail` and the key's `value` of one endpoint."""
     client = EtcdClient(url, timeout_seconds, tls)
@@ -271,6 +281,9 @@ def gather(params: dict[str, Any]) -> dict[str, Any]:
             ),
         },
         "postmasters": postmasters(Path("/var/lib/postgresql")),
+        "listening_ports": listening_ports(
+            read_text(Path("/proc/net/tcp")), read_text(Path("/proc/net/tcp6"))
+        ),
         "etcd": etcd_facts(params),
     }
 

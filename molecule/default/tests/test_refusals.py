@@ -176,6 +176,22 @@ def test_data_of_another_cluster_is_refused_and_untouched(lab: Lab, tmp_path: Pa
     assert before == after
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (
+            {"pgbouncer_config": {"max_db_connections": 100}},
+            ["1 x (2 + 2 x 100) + (2 + 2 x 100) = 404 connections", "max_connections 200"],
+        ),
+        ({"pgbouncer_config": {"pool_mod": "session"}}, ["pool_mod", "did you mean pool_mode?"]),
+    ],
+)
+def test_pools_that_cannot_be_are_refused(
+    tmp_path: Path, variables: dict[str, object], words: list[str]
+) -> None:
+    refused(run(variables=variables, inventory=inventory(tmp_path)), *words)
+
+
 def test_one_etcd_member_is_allowed_with_a_warning(tmp_path: Path) -> None:
     outcome = run(options=["--check"], inventory=inventory(tmp_path))
     assert outcome.code == 0, outcome.output[-3000:]

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.pgherd.cluster.plugins.modules.host_facts import (
     cores,
     disk,
+    listening_ports,
     memory_bytes,
     postmasters,
     system_identifier,
@@ -35,6 +36,16 @@ def test_memory_is_the_machines_or_the_limit(limit: str, found: int) -> None:
 )
 def test_cores_are_the_machines_or_the_limit(limit: str, found: int) -> None:
     assert cores(8, limit) == found
+
+
+def test_ports_are_those_that_somebody_listens_on() -> None:
+    four = (
+        "  sl  local_address rem_address   st tx_queue rx_queue\n"
+        "   0: 0100007F:1920 00000000:0000 0A 00000000:00000000\n"
+        "   1: 0B8E570A:1921 0100007F:D6A8 01 00000000:00000000\n"
+    )
+    six = "  sl  local_address\n   0: 00000000000000000000000000000000:1F48 0:0 0A 0:0\n"
+    assert listening_ports(four, six, "") == [6432, 8008]
 
 
 def test_a_path_that_is_to_come_is_measured_where_it_will_be(tmp_path: Path) -> None:

@@ -323,6 +323,10 @@ class SteadyHealth:
     def __init__(self) -> None:
         self.problem = ""
         self.silence = 0.0
+        self.told_to_stop = False
+
+    async def is_told_to_stop(self) -> bool:
+        return self.told_to_stop
 
     def disk(self) -> str:
         return self.problem

@@ -46,6 +46,7 @@ from pgherd.actions import (
     Demote,
     DropScheduledRestart,
     EndHandover,
+    FinishStop,
     Follow,
     HandOver,
     KeepSlots,
@@ -123,6 +124,7 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     "kill_hung": (view(primary(), cluster=cluster(ME), silent_seconds=10.1), (Demote(),)),
     "busy": (view(operation="clone"), ()),
     "stop": (view(stopping=True), (StopAndLeave(),)),
+    "finish_stop": (view(primary(is_told_to_stop=True), cluster=cluster(ME)), (FinishStop(),)),
     "refuse_foreign_data": (
         view(stopped(system_id="666")),
         (Refuse(found="666", expected=SYSTEM_ID),),

@@ -312,6 +312,8 @@ NOT_WALKED: Final = {
     "lead_standbys",
     "stop_streaming",
     "stop",
+    # Nobody stops PostgreSQL by hand.
+    "finish_stop",
     # A restart ends at once in these worlds, and is asked for by nobody.
     "begin_scheduled_restart",
     "drop_scheduled_restart",

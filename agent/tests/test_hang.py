@@ -15,6 +15,7 @@ from agent.tests.fakes import Clock
 from agent.tests.postgres_processes import INSTALLED, MISSING, WITHIN, nodes
 from pgherd.clock import boottime
 from pgherd.hang import HangProbe, Silence, pause
+from pgherd.health import Health
 from pgherd.waiting import until
 
 if TYPE_CHECKING:
@@ -127,6 +128,30 @@ async def test_a_refusal_is_an_answer() -> None:
         async with probing(f"{address} user=nobody dbname=postgres") as probe:
             await is_asked_again(probe)
             await answers_again(probe)
+
+
+async def test_a_stop_that_waits_for_its_clients_is_noticed_and_only_that() -> None:
+    """A smart shutdown waits for poolers for ever, and turns all others away meanwhile."""
+    if not INSTALLED:
+        pytest.fail(MISSING, pytrace=False)
+    async with nodes(1) as [node]:
+        await node.create()
+        address = f"host={node.config.postgres.socket_directory} port={node.config.postgres.port}"
+        conninfo = f"{address} user=postgres dbname=postgres"
+        health = Health(node.config, conninfo, boottime)
+        looking = asyncio.create_task(health.run())
+        try:
+            await node.postgres.query("SELECT 1")
+            assert not await health.is_told_to_stop()
+            postmaster = node.postgres.postmaster()
+            assert postmaster is not None
+            postmaster.send(signal.SIGTERM)
+            await until(health.is_told_to_stop, every=0.05, within=WITHIN)
+            await node.postgres.stop(WITHIN)
+            assert not await health.is_told_to_stop()
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
 
 
 async def test_nobody_there_is_an_answer(tmp_path: Path) -> None:

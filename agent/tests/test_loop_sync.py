@@ -208,6 +208,12 @@ class TestAHandOver:
         stage.rig.postgres.instance = stopped("in production")
         assert await stage.round() == "hand_over_crashed"
 
+    async def test_a_stop_that_waits_for_clients_is_ended(self, stage: Stage) -> None:
+        await stage.synchronous("pg2", "pg3")
+        await stage.rounds()
+        stage.rig.health.told_to_stop = True
+        assert await stage.round() == "finish_stop"
+
 
 class TestASuccessor:
     async def test_it_takes_key_and_sync_at_once_and_is_promoted_with_the_names(

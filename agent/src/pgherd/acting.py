@@ -17,6 +17,7 @@ from pgherd.actions import (
     Demote,
     DropScheduledRestart,
     EndHandover,
+    FinishStop,
     Follow,
     HandOver,
     KeepSlots,
@@ -137,6 +138,8 @@ class Actor:
                 await loop.leadership.release_key(view)
             case Retire():
                 begin("demote", self._retire())
+            case FinishStop():
+                begin("stop", postgres.stop(STOP_SECONDS))
             case StopAndLeave():
                 begin("stop", self._stop_and_leave(view))
             case Refuse(found, expected):

@@ -206,6 +206,11 @@ class Retire:
 
 
 @dataclass(frozen=True)
+class FinishStop:
+    """Stop in fast mode what somebody else has told to stop, and what waits for its clients."""
+
+
+@dataclass(frozen=True)
 class StopAndLeave:
     """Stop PostgreSQL, give the key away, end the agent."""
 
@@ -224,5 +229,5 @@ Action = (
     | StopReceiving | WriteSync | SetSyncNames | HandOver | EndHandover
     | RestartPrimary | RestartStandby | BeginScheduledRestart | DropScheduledRestart | ClearData
     | BeginRestart | MoveRoll
-    | Retire
+    | Retire | FinishStop
 )  # fmt: skip

@@ -44,6 +44,9 @@ class Health(Protocol):
     def disk(self) -> str:
         """Return what is wrong with the data disk, empty when nothing is."""
 
+    async def is_told_to_stop(self) -> bool:
+        """Return whether somebody has told PostgreSQL to stop, and it has not come to that yet."""
+
     def silent_seconds(self) -> float:
         """Return for how long PostgreSQL has owed an answer to a new connection."""
 

@@ -130,11 +130,13 @@ class HangProbe(Probe):
     :param conninfo: libpq connection string of the local instance.
     :param hang_timeout: seconds without an answer after which the caller gives it up; here it says
         how often to ask and how long to wait.
+    :ivar was_refused: the last answer was none to the question.
     """
 
     def __init__(self, conninfo: str, hang_timeout: float, clock: Clock) -> None:
         super().__init__(hang_timeout, clock)
         self._conninfo = conninfo
+        self.was_refused = False
 
     def silent_for(self, now: float) -> float:
         """Return for how many seconds there has been no answer at *now* (boottime seconds)."""
@@ -147,9 +149,12 @@ class HangProbe(Probe):
             await connection.query("SELECT 1")
         except NotAnsweringError as error:
             # Silence has no cause; a refusal has what libpq made of it.
-            return error.__cause__ is not None and QUEUE_IS_FULL not in str(error)
+            self.was_refused = error.__cause__ is not None and QUEUE_IS_FULL not in str(error)
+            return self.was_refused
         except PostgresError:
-            return True
+            self.was_refused = True
+        else:
+            self.was_refused = False
         finally:
             await connection.close()
         return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pgherd.disk import DiskProbe
 from pgherd.hang import HangProbe
+from pgherd.postmaster import is_told_to_stop
 
 if TYPE_CHECKING:
     from pgherd.config import Config
@@ -22,6 +23,7 @@ class Health:
 
     def __init__(self, config: Config, conninfo: str, clock: Clock) -> None:
         self._clock = clock
+        self._data_dir = config.postgres.data_dir
         limit = config.timing.hang_timeout
         self._disk = DiskProbe(config.postgres.data_dir, limit, clock)
         self._hang = HangProbe(conninfo, limit, clock)
@@ -40,6 +42,13 @@ class Health:
     def disk(self) -> str:
         """Return what is wrong with the data disk, empty when nothing is."""
         return self._disk.look()
+
+    async def is_told_to_stop(self) -> bool:
+        """Return whether somebody has told PostgreSQL to stop, and it has not come to that yet.
+
+        A smart shutdown turns new clients away and waits for those that there are, such as poolers.
+        """
+        return self._hang.was_refused and await asyncio.to_thread(is_told_to_stop, self._data_dir)
 
     def silent_seconds(self) -> float:
         """Return for how long PostgreSQL has owed an answer to a new connection."""

@@ -218,7 +218,11 @@ class Loop:
         now = self.effects.clock()
         if operation is None:
             self.wanted.look(instance)
-        instance = replace(instance, disk=self.effects.health.disk())
+        instance = replace(
+            instance,
+            disk=self.effects.health.disk(),
+            is_told_to_stop=await self.effects.health.is_told_to_stop(),
+        )
         self.tracker.look(cluster, instance, now, answers=answers, operation=operation)
         if instance.is_running:
             self.effects.postgres.adopt(instance)

@@ -379,6 +379,7 @@ class Instance:
     :param subscribers_wait_for: slots that logical subscribers may not get ahead of; None where
         PostgreSQL knows no such setting (before 17).
     :param disk: what is wrong with the disk under the data, empty when it is well.
+    :param is_told_to_stop: its postmaster is ending, which takes new connections no more.
     """
 
     process: Process = Process.STOPPED
@@ -407,6 +408,7 @@ class Instance:
     sync_names: str = ""
     checkpointer_idle: bool = True
     disk: str = ""
+    is_told_to_stop: bool = False
 
     @property
     def is_running(self) -> bool:

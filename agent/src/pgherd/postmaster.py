@@ -136,6 +136,14 @@ class Cage:
             return True
 
 
+def is_told_to_stop(data_dir: Path) -> bool:
+    """Tell whether the postmaster on *data_dir* is ending: the eighth line of its file says so."""
+    try:
+        return (data_dir / "postmaster.pid").read_text().splitlines()[7].strip() == "stopping"
+    except (OSError, IndexError):
+        return False
+
+
 async def clear_leftovers(data_dir: Path, cage: Cage) -> None:
     """Make *data_dir*, which has no postmaster, fit to be started.
 

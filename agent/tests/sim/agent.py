@@ -49,6 +49,9 @@ class SimHealth:
     def disk(self) -> str:
         return self._host.server.disk
 
+    async def is_told_to_stop(self) -> bool:
+        return False  # Nobody stops PostgreSQL by hand there.
+
     def silent_seconds(self) -> float:
         return min(self._host.server.silent_for(), self._host.clock() - self._since)
 

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from pgherd.actions import Action, Demote, Refuse, StopAndLeave
+from pgherd.actions import Action, Demote, FinishStop, Refuse, StopAndLeave
 from pgherd.model import Process
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import was_succeeded
@@ -26,6 +26,10 @@ def _is_hung(view: View) -> bool:
     limit = view.hang_timeout
     running = view.instance.process is not Process.STOPPED
     return running and 0 < limit < view.silent_seconds and not view.settings.pause
+
+
+def _is_told_to_stop(view: View) -> bool:
+    return view.instance.is_told_to_stop and not view.settings.pause
 
 
 def _expected(view: View) -> str:
@@ -60,6 +64,12 @@ RULES: Final = (
         lambda view: view.stopping,
         lambda view: (StopAndLeave(),),
         "the agent was asked to stop, and PostgreSQL with it",
+    ),
+    Rule(
+        "finish_stop",
+        _is_told_to_stop,
+        lambda view: (FinishStop(),),
+        "somebody has told PostgreSQL to stop when its clients are gone; poolers never go",
     ),
     Rule(
         "refuse_foreign_data",

@@ -76,6 +76,7 @@ def switch(entrance: Entrance, crowd: Crowd, **options: Any) -> Moment:
         raise LabError(f"Switchover from {old} to {new}: {status} {text}")
     entrance.await_whole()
     crowd.await_rows(20)
+    entrance.lab.progress.line(old, f"handed over to {new} in {answer:.2f} s")
     return Moment(old, new, answer, begin, time.monotonic(), wall)
 
 
@@ -93,6 +94,11 @@ def under_pgbench(
         moments = [switch(entrance, crowd) for _ in range(times)]
     finally:
         report = pgbench.finish()
+        entrance.lab.progress.line(
+            "pgbench",
+            f"{load.clients} {load.protocol}: {report.processed} transactions, {report.failed} "
+            f"failed, {report.tps:.0f} tps; {'; '.join(report.errors[:3]) or 'no error'}",
+        )
     costs = [
         Handover(
             load,

@@ -49,14 +49,14 @@ def looks(kind: str, settings: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     """Return words of the program that looks, and failed runs that count, by name of the look.
 
     Behind a balancer both addresses need the same: that it answers. Without one each needs its
-    own pooler: that it takes connections, and that the agent does not say no to it.
+    own pooler: that it answers, and that the agent does not say no to it.
     """
     ports = settings["ports"]
     if settings["balancer"] == "haproxy":
         return {"balancer": (f"http 127.0.0.1 {ports['balancer_statistics']} /health", 1)}
     agent = f"http {settings['agent_address']} {ports['rest']} /pooler/{kind}"
     return {
-        f"pooler_{kind}": (f"tcp 127.0.0.1 {ports[f'pooler_{kind}']}", 1),
+        f"pooler_{kind}": (f"postgres 127.0.0.1 {ports[f'pooler_{kind}']}", 1),
         f"agent_{kind}": (f"{agent} silence-passes", 1),
         f"agent_{kind}_silent": (agent, SILENT_RUNS),
     }

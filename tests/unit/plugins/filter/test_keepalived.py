@@ -61,7 +61,7 @@ def test_behind_a_balancer_both_addresses_need_the_same() -> None:
 
 def test_without_one_each_needs_its_own_pooler_and_waits_for_a_silent_agent() -> None:
     found = settings(instance("ro"), balancer="none")
-    assert found["vrrp_script pooler_ro"]["script"] == '"/look tcp 127.0.0.1 6433"'
+    assert found["vrrp_script pooler_ro"]["script"] == '"/look postgres 127.0.0.1 6433"'
     no, silence = found["vrrp_script agent_ro"], found["vrrp_script agent_ro_silent"]
     assert no["script"] == '"/look http 192.0.2.1 8008 /pooler/ro silence-passes"'
     assert silence["script"] == '"/look http 192.0.2.1 8008 /pooler/ro"'

@@ -133,6 +133,26 @@ def test_nothing_hides_a_failure_or_a_change(path: Path) -> None:
         assert task.get("changed_when") is not False or looks, task
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: str(path.name)
+)
+def test_no_play_loads_a_role_with_handlers_on_two_conditions(path: Path) -> None:
+    """Its handlers would have the second time's condition, and be skipped for the first."""
+    for play in load(path):
+        conditions: dict[str, set[str]] = {}
+        loads = [(role["role"], role.get("when", "")) for role in play.get("roles", [])]
+        ran = tasks([{"tasks": play.get(key, [])} for key in ("tasks", "post_tasks")])
+        loads += [
+            (task["ansible.builtin.import_role"]["name"], task.get("when", ""))
+            for task in ran
+            if "ansible.builtin.import_role" in task
+        ]
+        for name, condition in loads:
+            conditions.setdefault(name.rpartition(".")[2], set()).add(str(condition))
+        twice = [name for name, found in conditions.items() if len(found) > 1]
+        assert [name for name in twice if (ROOT / "roles" / name / "handlers").is_dir()] == []
+
+
 def test_the_plays_variables_are_known_to_preflight() -> None:
     """Preflight knows names by their prefix: every role must have one of those it looks for."""
     text = (ROOT / "roles" / "cluster" / "tasks" / "preflight.yml").read_text()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +16,13 @@ from ansible_collections.pgherd.cluster.plugins.modules.pooler_access import (
     settle,
 )
 
-from agent.tests.pooler_processes import Server
+from agent.tests.pooler_processes import PoolerProcess, Server
 from agent.tests.postgres_processes import INSTALLED, MISSING, unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROLE: Final = Path(__file__).parents[4] / "roles" / "pgbouncer"
 AUTH: Final = "pgbouncer_auth"
 # RFC 7677's example, as PostgreSQL stores it: its keys are of the password `pencil`.
 PENCIL: Final = (
@@ -234,3 +236,40 @@ def test_the_password_is_in_no_log(server: Server) -> None:
             admin.execute("DROP SCHEMA pgbouncer CASCADE")
             admin.execute(f"DROP OWNED BY {AUTH}")
             admin.execute(f"DROP ROLE {AUTH}")
+
+
+def comes_in(address: str, password: str) -> bool:
+    """Return whether a client is let in."""
+    try:
+        psycopg.connect(address, password=password).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+async def test_pgbouncer_lets_in_whom_it_finds(ready: Server) -> None:
+    """As on Debian 12, where PgBouncer asks in the database that a client wants."""
+    values = (ROLE / "vars" / "main.yml").read_text(encoding="utf-8")
+    (query,) = re.findall(r"^  auth_query: (.*)$", values, re.MULTILINE)
+    settings = f"auth_type = scram-sha-256\nauth_user = {AUTH}\nauth_query = {query}\n"
+    with (
+        role(ready, "app", "LOGIN PASSWORD 'right'"),
+        role(ready, "chief", "SUPERUSER LOGIN PASSWORD 'right'"),
+        tempfile.TemporaryDirectory(prefix="pgherd-") as directory,
+    ):
+        users = Path(directory) / "userlist.txt"
+        users.write_text(f'"{AUTH}" "one"\n', encoding="utf-8")
+        pooler = PoolerProcess(Path(directory) / "pooler", f"{settings}auth_file = {users}")
+        pooler.target_file.write_text(f"[databases]\n* = host=127.0.0.1 port={ready.port}\n")
+        await pooler.start()
+        try:
+            for user, password, welcome in (
+                ("app", "right", True),
+                ("app", "wrong", False),
+                ("chief", "right", False),
+                ("nobody", "right", False),
+            ):
+                address = f"host=127.0.0.1 port={pooler.socket.port} dbname=postgres user={user}"
+                assert comes_in(address, password) is welcome, (user, password)
+        finally:
+            await pooler.kill()

@@ -162,7 +162,7 @@ def _global(plan: dict[str, Any]) -> dict[str, Any]:
 def _defaults(plan: dict[str, Any]) -> dict[str, Any]:
     timings = plan["timings"]
     idle = f"{plan['idle_timeout_seconds']}s" if plan["idle_timeout_seconds"] else NEVER
-    probe = f"{max(1, int(timings['tcp_user_timeout_ms']) // 3000)}s"
+    probe = f"{max(1, int(timings['balancer_tcp_timeout_ms']) // 3000)}s"
     return {
         "mode": "tcp",
         "log": "global",
@@ -249,7 +249,7 @@ def _server_options(plan: dict[str, Any], target: str) -> str:
         f"fastinter {timings['balancer_check_fast_ms']}ms",
         f"downinter {down}ms",
         f"fall {_fall(plan, target)} rise {RISE}",
-        f"tcp-ut {timings['tcp_user_timeout_ms']}ms",
+        f"tcp-ut {timings['balancer_tcp_timeout_ms']}ms",
         # A connection that fails brings the next check forward; it alone condemns nobody.
         "observe layer4 error-limit 1 on-error fastinter",
     ]

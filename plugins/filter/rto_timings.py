@@ -62,26 +62,46 @@ _NAMES = (
     "balancer_check_fast_ms",
     "balancer_check_timeout_ms",
     "balancer_check_fall",
+    "balancer_tcp_timeout_ms",
 )
 PROFILES: dict[str, dict[str, float]] = {
     "fast": dict(
         zip(
             _NAMES,
-            (50, 500, 2, 0.4, 1, 0.25, 0.5, 0.1, 4, 2000, 2000, 2000, 200, 500, 250, 200, 5),
+            (50, 500, 2, 0.4, 1, 0.25, 0.5, 0.1, 4, 2000, 2000, 2000, 200, 500, 250, 200, 6, 1500),
             strict=True,
         )
     ),
     "normal": dict(
         zip(
             _NAMES,
-            (100, 1000, 5, 1, 2, 0.5, 1, 0.2, 10, 5000, 5000, 5000, 300, 1000, 500, 300, 5),
+            (100, 1000, 5, 1, 2, 0.5, 1, 0.2, 10, 5000, 5000, 5000, 300, 1000, 500, 250, 7, 3000),
             strict=True,
         )
     ),
     "wan": dict(
         zip(
             _NAMES,
-            (500, 5000, 30, 5, 5, 2, 5, 1, 30, 30000, 30000, 30000, 1000, 3000, 1000, 2000, 4),
+            (
+                500,
+                5000,
+                30,
+                5,
+                5,
+                2,
+                5,
+                1,
+                30,
+                30000,
+                30000,
+                30000,
+                1000,
+                3000,
+                1000,
+                2000,
+                4,
+                15000,
+            ),
             strict=True,
         )
     ),
@@ -89,7 +109,7 @@ PROFILES: dict[str, dict[str, float]] = {
 
 
 def _balancer_ms(timings: dict[str, float]) -> float:
-    """Return how long HAProxy may need to drop a host that answers nothing, in milliseconds."""
+    """Return how long HAProxy may need to give up a host that hangs, in milliseconds."""
     return (
         timings["balancer_check_ms"]
         + timings["balancer_check_fall"] * timings["balancer_check_timeout_ms"]
@@ -142,7 +162,7 @@ INEQUALITIES: tuple[tuple[str, Callable[[dict[str, float]], bool], str], ...] = 
     (
         _BALANCER,
         lambda t: _balancer_ms(t) < 1000 * t["lease_ttl_seconds"] + 1000,
-        "HAProxy must have dropped a dead host when there is a new leader",
+        "HAProxy must have given up a host that hangs when there is a new leader",
     ),
 )
 

@@ -180,7 +180,7 @@ def test_checks_follow_the_profile(profile: str) -> None:
             f" inter {timings['balancer_check_ms']}ms ",
             f" fastinter {timings['balancer_check_fast_ms']}ms ",
             f" fall {timings['balancer_check_fall']} ",
-            f" tcp-ut {timings['tcp_user_timeout_ms']}ms ",
+            f" tcp-ut {timings['balancer_tcp_timeout_ms']}ms ",
         ):
             assert words in options
     timeout = f"timeout check {timings['balancer_check_timeout_ms']}ms"

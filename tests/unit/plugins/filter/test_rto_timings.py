@@ -51,7 +51,7 @@ def test_profiles_are_not_changed_by_overrides() -> None:
         ("normal", {"etcd_timeout_seconds": 4}, "(lease_ttl_seconds 5, keepalive_seconds 1, etcd_"),
         ("normal", {"peer_timeout_seconds": 5}, "`peer_timeout_seconds < lease_ttl_seconds`"),
         ("normal", {"vrrp_advert_ms": 5}, "VRRP counts hundredths of a second, up to 4095"),
-        ("normal", {"balancer_check_fall": 9}, "HAProxy must have dropped a dead host when there"),
+        ("normal", {"balancer_check_fall": 9}, "HAProxy must have given up a host that hangs"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(

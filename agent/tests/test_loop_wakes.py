@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +24,7 @@ from agent.tests.builders import (
 )
 from agent.tests.stage import BASE, PG2
 from pgherd.decide import decide
+from pgherd.pooler_config import PoolerConfig, PoolerSocket
 
 if TYPE_CHECKING:
     from agent.tests.stage import Stage
@@ -87,6 +90,36 @@ class TestWaking:
             await asyncio.sleep(0)
         assert stage.rig.wake.is_set() is wakes
         watching.cancel()
+
+    async def test_a_watch_that_moves_to_another_endpoint_misses_nothing_meanwhile(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While etcd is slow that happens in the middle of a switchover."""
+        await stage.led_by_other()
+        assert await stage.round() == "stream"
+        monkeypatch.setattr("pgherd.loop.BUSY_INTERVAL_SECONDS", 3600)
+        watching = asyncio.create_task(stage.loop._watch())
+        await asyncio.sleep(0.01)
+        stage.rig.store.etcd._moved.set()
+        await asyncio.sleep(0.01)
+        stage.rig.wake.clear()
+        await stage.put(leader="pg3")
+        async with asyncio.timeout(5):
+            await stage.rig.wake.wait()
+        watching.cancel()
+
+    async def test_members_keys_matter_while_a_paused_pooler_waits_for_a_leader(
+        self, stage: Stage
+    ) -> None:
+        await stage.led_by_other()
+        await stage.round()
+        assert not stage.loop._is_urgent({"members/pg2"})
+        poolers = PoolerConfig(PoolerSocket(Path("/run/none"), 6432, Path("/run/none/rw.ini")))
+        stage.loop.pooling.reconfigure(replace(stage.loop.config, pooler=poolers))
+        await stage.round()
+        # Nobody has pointed it at pg2 yet.
+        assert stage.loop._is_urgent({"members/pg2"})
+        assert not stage.loop._is_urgent({"status"})
 
     async def test_a_changed_configuration_reaches_postgresql_once(self, stage: Stage) -> None:
         await stage.led_by_other()

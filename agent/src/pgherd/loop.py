@@ -409,11 +409,13 @@ class Loop:
             moving = asyncio.create_task(self.effects.store.etcd.moved())
             try:
                 await asyncio.wait({reading, moving}, return_when=asyncio.FIRST_COMPLETED)
+                has_ended = reading.done()
             finally:
                 reading.cancel()
                 moving.cancel()
             self.wake.set()
-            await asyncio.sleep(BUSY_INTERVAL_SECONDS)
+            if has_ended:
+                await asyncio.sleep(BUSY_INTERVAL_SECONDS)
 
     async def _read_changes(self) -> None:
         revision = self.view.cluster.revision if self.view.cluster else 0

@@ -338,7 +338,7 @@ def write_target(path: Path, text: str) -> None:
 
     :raises OSError: it cannot be written.
     """
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return
     beside = path.with_name(f"{path.name}.new")
     with beside.open("w") as file:

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.tests.builders import ME, SYSTEM_ID
 from agent.tests.fakes import MemoryEtcd
 from pgherd.errors import StoreUnavailableError
-from pgherd.etcd import Delete, Etcd, KeyValue, Put
+from pgherd.etcd import Compare, Delete, Etcd, KeyValue, Put
 from pgherd.handover import Handover
 from pgherd.model import Cluster, LeaderKey, SyncKey
 from pgherd.quorum import Electing
 from pgherd.store import Store, dump, parse_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BASE = "/service/demo/"
 WITHIN = 20.0
@@ -301,6 +304,22 @@ class TestBirth:
         assert not await store.complete_initialize(SYSTEM_ID, {"ttl": 30}, again)
         cluster = await store.load()
         assert (cluster.initialize, cluster.config, cluster.leader) == ("", None, None)
+
+    async def test_what_is_carried_out_twice_is_done_all_the_same(
+        self, etcd: Etcd, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A hedged request may be, and the answer to the second one come first."""
+        once = etcd.txn
+
+        async def twice(compares: Sequence[Compare], operations: Sequence[Put | Delete]) -> bool:
+            await once(compares, operations)
+            return await once(compares, operations)
+
+        lease = await etcd.lease_grant(60)
+        monkeypatch.setattr(etcd, "txn", twice)
+        assert await store.claim_initialize(lease)
+        assert await store.complete_initialize(SYSTEM_ID, {"ttl": 30}, lease)
+        assert (await store.load()).initialize == SYSTEM_ID
 
     async def test_a_claim_is_given_up_by_its_holder_only(
         self, etcd: Etcd, store: Store, rival: Store

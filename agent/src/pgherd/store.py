@@ -299,7 +299,11 @@ class Store:
         :raises StoreError: etcd refused, or no endpoint answered in time.
         """
         key = self._base + "initialize"
-        return await self._etcd.txn([Compare(key, "create_revision", 0)], [Put(key, "", lease)])
+        if await self._etcd.txn([Compare(key, "create_revision", 0)], [Put(key, "", lease)]):
+            return True
+        # A hedged request may be carried out twice, and the answer to the second one come first.
+        _, found = await self._etcd.range(key)
+        return any((each.key, each.lease) == (key, lease) for each in found)
 
     async def complete_initialize(
         self, system_id: str, config: Mapping[str, Any], lease: int
@@ -311,7 +315,7 @@ class Store:
         :raises StoreError: etcd refused, or no endpoint answered in time.
         """
         initialize, leader = self._base + "initialize", self._base + "leader"
-        return await self._etcd.txn(
+        is_done = await self._etcd.txn(
             [Compare(initialize, "lease", lease), Compare(leader, "create_revision", 0)],
             [
                 Put(initialize, system_id),
@@ -319,6 +323,8 @@ class Store:
                 Put(leader, self._name, lease),
             ],
         )
+        # Done twice, as above, only the first one finds the claim.
+        return is_done or (await self.load()).initialize == system_id
 
     async def adopt_initialize(self, leader: LeaderKey, system_id: str) -> bool:
         """Repair a missing or empty initialize key as leader; tell whether we still lead.

@@ -80,6 +80,10 @@ problems:
   returned: always
   type: list
   elements: str
+config:
+  description: The dynamic configuration as the agent has it, empty when it does not tell.
+  returned: always
+  type: dict
 """
 
 from typing import Any
@@ -90,7 +94,20 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import (
     journal,
     wait,
 )
-from ansible_collections.pgherd.cluster.plugins.module_utils._http import Tls
+from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
+    HttpError,
+    Tls,
+    request_json,
+)
+
+
+def dynamic_config(params: dict[str, Any], tls: Tls) -> dict[str, Any]:
+    """Return the dynamic configuration, empty while the agent cannot tell."""
+    try:
+        config = request_json(f"{params['url']}/config", None, params["timeout_seconds"], tls)
+    except HttpError:
+        return {}  # a new cluster has none, and an agent that is restarted is asked again later
+    return config if isinstance(config, dict) else {}
 
 
 def main() -> None:
@@ -102,7 +119,9 @@ def main() -> None:
     params: dict[str, Any] = dict(module.params)
     if module.check_mode:
         params["wait_seconds"] = 0
-    seen = wait(params, Tls(**params["tls"]))
+    tls = Tls(**params["tls"])
+    seen = wait(params, tls)
+    seen["config"] = dynamic_config(params, tls) if seen["leader"] else {}
     if params["wait_seconds"] and not seen["healthy"]:
         module.fail_json(
             msg=f"The cluster is not healthy after {params['wait_seconds']:g} s: "

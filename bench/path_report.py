@@ -39,13 +39,15 @@ def tables(results: Results, titles: Mapping[str, str]) -> str:
     parts = []
     for script in results.scripts:
         word = script.capitalize()
-        parts.append(_shares(results, titles, script, BASE, "tps", f"{word}: share of direct tps"))
-        parts.append(
-            _shares(results, titles, script, BASE, "p99_ms", f"{word}: p99, direct's is 1")
-        )
-        if PEER in results.paths:
-            head = f"{word}: tps, PgPool-II's is 1"
-            parts.append(_shares(results, titles, script, PEER, "tps", head))
+        kinds: list[tuple[str, Figure, str]] = [
+            (BASE, "tps", f"{word}: tps, direct's is 1"),
+            (BASE, "p99_ms", f"{word}: p99, direct's is 1"),
+            (BASE, "cpu_us", f"{word}: processor time each, direct's is 1"),
+            (PEER, "tps", f"{word}: tps, PgPool-II's is 1"),
+        ]
+        for base, figure, head in kinds:
+            if base in results.paths:
+                parts.append(_shares(results, titles, script, base, figure, head))
         parts.append(_absolute(results, titles, script))
     return "\n".join(parts)
 

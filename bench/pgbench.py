@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from bench.samples import Sample, percentile
 from lab import engine
 from lab.errors import LabError
+from lab.settings import HOST_NAMES
 
 if TYPE_CHECKING:
     from lab.hosts import Lab
@@ -44,13 +45,16 @@ apt-get -qq install --yes --no-install-recommends postgresql > /dev/null
 CONNECT_SECONDS: Final = 0.01
 TRIES: Final = 4
 RUN_SECONDS_SPARE: Final = 60
+# What timeout's exit code says.
+TIMED_OUT: Final = 124
 LATENCIES: Final = "latencies of "
 LOG: Final = "/tmp/pgherd-bench"
-# Arguments: pgbench's. Its exit code and the latencies, in microseconds, follow its own words.
+# Arguments: seconds, then pgbench's. Its exit code and the latencies, in microseconds, follow its own words.
 RUN: Final = f"""
 rm -rf {LOG} && mkdir {LOG} && cd {LOG} || exit 1
 ulimit -n 8192
-/usr/lib/postgresql/*/bin/pgbench "$@" 2>&1
+bound=$1 && shift
+timeout "$bound" /usr/lib/postgresql/*/bin/pgbench "$@" 2>&1
 code=$?
 echo "{LATENCIES}$code"
 cat {LOG}/log.* 2> /dev/null | cut -d ' ' -f 3
@@ -92,12 +96,16 @@ class Load:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of pgbench said: see Sample; measured is the seconds that its figures are of."""
+    """What a run of pgbench said: see Sample.
+
+    measured: the seconds that its figures are of; done: transactions.
+    """
 
     tps: float = 0.0
     p99_ms: float = 0.0
     connect_seconds: float = 0.0
     measured: float = 0.0
+    done: int = 0
     error: str = ""
 
 
@@ -109,6 +117,8 @@ def parse(text: str) -> Outcome:
     failed = FAILED.search(report)
     if failed and int(failed["failed"]):
         lines.append(f"{failed['failed']} transactions failed")
+    if code.strip() == str(TIMED_OUT):
+        return Outcome(error="not done in time")
     if lines or code.strip() != "0":
         words = lines or report.strip().splitlines()[-1:] or ["pgbench said nothing"]
         return Outcome(error=words[0].strip())
@@ -121,6 +131,7 @@ def parse(text: str) -> Outcome:
         percentile(latencies, 99) / 1000,
         float(connect["ms"]) / 1000,
         int(done["done"]) / float(tps["tps"]),
+        int(done["done"]),
     )
 
 
@@ -156,7 +167,9 @@ class Bench:
         key = (path, load.clients)
         connecting = self.connecting.get(key, load.clients * CONNECT_SECONDS)
         for _ in range(TRIES):
+            used = self.cpu_seconds()
             outcome = self._run(target, load, connecting)
+            used = self.cpu_seconds() - used
             if outcome.error or outcome.measured > load.seconds / 2:
                 break
             connecting = max(2 * connecting, outcome.connect_seconds)
@@ -172,15 +185,25 @@ class Bench:
             outcome.tps,
             outcome.p99_ms,
             outcome.connect_seconds,
+            used / outcome.done * 1e6 if outcome.done else 0.0,
             outcome.error,
         )
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that all hosts of the lab have used so far."""
+        total = 0
+        for host in HOST_NAMES:
+            name = self.lab.settings.container(host)
+            figures = self.lab.client.api.stats(name, decode=None, stream=False, one_shot=True)
+            total += figures["cpu_stats"]["cpu_usage"]["total_usage"]
+        return total / 1e9
 
     def _run(self, target: tuple[str, int], load: Load, connecting: float) -> Outcome:
         address, port = target
         where = [f"--host={address}", f"--port={port}", f"--username={ROLE}", DATABASE]
         threads = int(self.lab.exec(self.host, ["nproc"])[1])
         bound = f"{load.seconds + connecting + RUN_SECONDS_SPARE:.0f}"
-        script = ["env", "HOME=/root", "timeout", bound, "sh", "-c", RUN, "sh"]
+        script = ["env", "HOME=/root", "sh", "-c", RUN, "sh", bound]
         words = [*script, *load.options(threads, connecting), *where]
         return parse(self.lab.exec(self.host, words, check=False)[1])
 

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Figure = Literal["tps", "p99_ms", "connect_seconds"]
+Figure = Literal["tps", "p99_ms", "connect_seconds", "cpu_us"]
 
 
 @dataclass(frozen=True)
 class Sample:
     """One run: transactions per second, and the latency 99 of 100 stay below, in milliseconds.
 
-    connect_seconds: until all clients were connected; not part of the other figures.
+    connect_seconds: until all clients were connected; not part of tps and p99.
+    cpu_us: processor time of all hosts for each transaction, in microseconds, connecting included.
     error: why there are no figures, in pgbench's words; empty when it ran to its end.
     """
 
@@ -33,6 +34,7 @@ class Sample:
     tps: float = 0.0
     p99_ms: float = 0.0
     connect_seconds: float = 0.0
+    cpu_us: float = 0.0
     error: str = ""
 
 

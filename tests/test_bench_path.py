@@ -52,7 +52,7 @@ def test_a_run_is_read_from_what_pgbench_says_and_from_its_log() -> None:
         (said("pgbench: error: client 7 aborted in command 1\n" + REPORT.format(failed=0)), "7 ab"),
         (said("FATAL:  sorry, too many clients already\n", code=1), "too many clients"),
         (said("sh: 1: pgbench: not found\n", code=127), "not found"),
-        (said(REPORT.format(failed=0), code=124), "without initial connection time"),
+        (said(REPORT.format(failed=0), code=124), "not done in time"),
         ("", "said nothing"),
     ],
 )
@@ -125,7 +125,9 @@ def results() -> Results:
     """Return one round over all paths; PgPool-II let nobody in."""
     tps = {"direct": 1000, "pgbouncer": 700, "haproxy": 600, "chain": 500, "pgpool": 1}
     runs = [
-        sample(path, 1, value, error="none served" if path == "pgpool" else "")
+        sample(
+            path, 1, value, cpu_us=100_000 / value, error="none served" if path == "pgpool" else ""
+        )
         for path, value in tps.items()
     ]
     return Results(tuple(runs))
@@ -134,6 +136,7 @@ def results() -> Results:
 def test_the_tables_show_shares_and_what_was_measured(results: Results) -> None:
     text = tables(results, TITLES)
     assert "| PgBouncer | 0.70 |" in text
+    assert "Reads: processor time each, direct's is 1 | 32 clients" in text
     assert "| VIP, HAProxy, PgBouncer | 500 / 2.0 / 0.0 |" in text
     assert "| PgPool-II | none |" in text
     assert verdicts(results, TITLES)[0].startswith("reads, 32 clients, VIP, HAProxy: 0.60")

@@ -49,7 +49,8 @@ RUN_SECONDS_SPARE: Final = 60
 TIMED_OUT: Final = 124
 LATENCIES: Final = "latencies of "
 LOG: Final = "/tmp/pgherd-bench"
-# Arguments: seconds, then pgbench's. Its exit code and the latencies, in microseconds, follow its own words.
+# Arguments: seconds, then pgbench's. After its own words come its exit code and the latencies, in
+# microseconds.
 RUN: Final = f"""
 rm -rf {LOG} && mkdir {LOG} && cd {LOG} || exit 1
 ulimit -n 8192

@@ -11,7 +11,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
+import psycopg
 import pytest
 
 from agent.tests.builders import cluster, config, member, view
@@ -19,14 +21,21 @@ from agent.tests.pooler_processes import WITHIN, PoolerProcess, Server
 from agent.tests.postgres_processes import unprivileged
 from pgherd.clock import boottime
 from pgherd.handover import Handover
+from pgherd.long_transactions import (
+    YOUNG_SECONDS,
+    end_transactions,
+    long_transactions,
+    outlast,
+)
+from pgherd.pgquery import Connection
 from pgherd.pooler_config import PoolerConfig
 from pgherd.pooling import Pooling
+from pgherd.postgres import Postgres
+from pgherd.postmaster import Cage
 from pgherd.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-    import psycopg
 
     from pgherd.view import View
 
@@ -311,3 +320,27 @@ async def test_a_file_that_cannot_be_written_is_told_of(site: Site) -> None:
     await site.holds(lambda: site.pooling.problem() != "")
     file.rmdir()
     await site.leads(1)
+
+
+async def test_long_transactions_are_found_and_ended(site: Site) -> None:
+    """The oldest first; those that have just begun, and our own, are not among them."""
+    postgres = Postgres(config(), lambda: None, Cage(None))
+    postgres._connection = Connection(f"host=127.0.0.1 port={site.server.port} user=postgres", 10)
+    async with await site.process.client() as busy, await site.process.client() as young:
+        await busy.execute("BEGIN")
+
+        async def is_long() -> bool:
+            return bool(await long_transactions(postgres))
+
+        await until(is_long, every=0.05, within=WITHIN)
+        await young.execute("BEGIN")
+        [row] = await long_transactions(postgres)
+        assert (row["user"], row["database"]) == ("postgres", "postgres")
+        assert row["age"] > YOUNG_SECONDS
+        assert await outlast(postgres, 0, lambda: True) == [row | {"age": ANY}]
+        await end_transactions(postgres, [row])
+        assert await outlast(postgres, 10, lambda: True) == []
+        with pytest.raises(psycopg.OperationalError):
+            await busy.execute("COMMIT")
+        await young.execute("COMMIT")
+    await postgres._connection.close()

@@ -109,6 +109,17 @@ class TestLongTransactions:
         await hand_over(leading, transaction_timeout=0.01)
         assert leading.key("leader") is None
         assert ledger(leading)["abc"]["details"] == {"transactions_ended": 1}
+        # They are ended before the pause, which would wait for them.
+        assert leading.calls[-2:] == [("query",), ("shut_down",)]
+
+    async def test_those_that_begin_while_the_poolers_are_paused_are_counted_too(
+        self, leading: Stage
+    ) -> None:
+        leading.rig.peers.refusals = {"pg2": "transactions are under way"}
+        leading.rig.postgres.transactions = [[], [LONG, LONG]]
+        await hand_over(leading)
+        assert ledger(leading)["abc"]["details"] == {"transactions_ended": 2}
+        assert leading.key("leader") is None
 
     async def test_one_that_begins_meanwhile_is_waited_for_again(self, leading: Stage) -> None:
         leading.rig.peers.refusals = {"pg2": "transactions are under way"}

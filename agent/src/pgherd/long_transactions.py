@@ -31,6 +31,14 @@ SELECT pid, usename AS "user", datname AS "database",
 """
 
 
+# Only while they are what was found to be long.
+END_LONG: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE backend_type = 'client backend' AND pid = ANY (%s)
+   AND xact_start < clock_timestamp() - %s * interval '1 second'
+"""
+
+
 async def long_transactions(
     postgres: Postgres, older: float = YOUNG_SECONDS
 ) -> list[dict[str, Any]]:
@@ -39,6 +47,14 @@ async def long_transactions(
     :raises PostgresError: there is no answer.
     """
     return await postgres.query(LONG, [older])
+
+
+async def end_transactions(postgres: Postgres, rows: Iterable[dict[str, Any]]) -> None:
+    """End the transactions *rows*, and their clients' connections.
+
+    :raises PostgresError: there is no answer.
+    """
+    await postgres.query(END_LONG, [[row["pid"] for row in rows], YOUNG_SECONDS])
 
 
 def patience(request: Handover, *, has_poolers: bool) -> float:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.errors import PgherdError, StoreError
 from pgherd.ledger import Entry, find
-from pgherd.long_transactions import describe, long_transactions, outlast, patience
+from pgherd.long_transactions import (
+    describe,
+    end_transactions,
+    long_transactions,
+    outlast,
+    patience,
+)
 from pgherd.model import SyncKey
 from pgherd.pooler_pause import PoolerPause
 from pgherd.quorum import succeed
@@ -127,16 +133,22 @@ class Switchover:
             rows = await self._outlast(request, heir, deadline - clock()) if within else []
             if rows and request.transactions != "cancel":
                 raise HandoverError(f"transactions are under way: {describe(rows)}")
-            if pause.has_poolers and (await pause.begin() or rows):
-                rows = await long_transactions(postgres)
-            if not rows or request.transactions == "cancel":
+            if rows:
+                # Before the pause, which would wait for them.
+                log.warning("ending transactions: %s", describe(rows))
+                await end_transactions(postgres, rows)
+            late = []
+            if pause.has_poolers and await pause.begin():
+                late = await long_transactions(postgres)
+            if not late or request.transactions == "cancel":
                 break
             await pause.end()
             if clock() >= deadline:
-                raise HandoverError(f"transactions are under way: {describe(rows)}")
-        if rows:
-            log.warning("ending transactions: %s", describe(rows))
-            await self._note_ended(request, len(rows))
+                raise HandoverError(f"transactions are under way: {describe(late)}")
+        if late:
+            log.warning("ending transactions: %s", describe(late))
+        if rows or late:
+            await self._note_ended(request, len(rows) + len(late))
 
     async def _outlast(
         self, request: Handover, heir: Member, within: float

@@ -146,7 +146,7 @@ faults: $(STAMP) ## break a cluster in every way; ROWS=a,b for some, RTO=fast fo
 	@$(FAULTS_LAB) python -m lab.table --rows "$(ROWS)" --rto "$(or $(RTO),normal)"
 
 bench-path: $(STAMP) ## what poolers and balancers cost; writes docs/benchmarks.md
-	$(TEST_LAB) python -m bench.path --runs 5 --publish
+	$(TEST_LAB) python -m bench.path --publish
 
 figures: $(STAMP) ## repeat the loss of the primary; print median and spread
 	$(TEST_LAB) python -m bench.failover

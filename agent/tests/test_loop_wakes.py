@@ -256,3 +256,17 @@ class TestWaking:
         assert not done
         stage.rig.wake.set()
         await resting
+
+
+async def test_a_new_primary_tells_so_before_it_does_anything_else(stage: Stage) -> None:
+    """The poolers of the other members wait for that, and their clients with them."""
+    await stage.led_by_us()
+    stage.rig.postgres.instance = standby()
+    await stage.round()
+    await stage.rig.settle()
+    stage.rig.postgres.instance = primary(timeline=2)
+    await stage.put(failover={"leader": "pg2", "member": "pg1", "id": "abc"})
+    stage.rig.etcd.writes.clear()
+    assert await stage.round() == "finish_handover"
+    written = stage.rig.etcd.writes
+    assert written.index(f"{BASE}members/pg1") < written.index(f"{BASE}failover")

@@ -143,9 +143,14 @@ class Loop:
     async def round(self) -> None:
         """Observe, decide, act, publish; once."""
         self.rounds += 1
+        was_primary = self.view.instance.is_primary
         view = self.view = await self.observe()
         decision = decide(view)
         self._note(decision, view)
+        # Clients wait for that: it comes before whatever else has to be done.
+        self.pooling.look(view)
+        if view.instance.is_primary and not was_primary:
+            await self._publish(view)
         if any(isinstance(action, BEGINNING) for action in decision.actions):
             # Before it begins: an agent that is frozen just after that has no other round.
             self._set_guard(view, becomes=True)
@@ -156,7 +161,6 @@ class Loop:
                 # A full disk, say. The lease is renewed on, and the next round tries again.
                 log.error("rule %s could not be carried out: %s", decision.rule.name, error)
         self.callbacks.look(view)
-        self.pooling.look(view)
         await self._publish(view)
         async with self._rounded:
             self._rounded.notify_all()

@@ -111,7 +111,9 @@ class Pooling:
         return obstacle(self.state, self._clock(), self._config.timing.lease_ttl)
 
     def paused_seconds(self, operation: str) -> float | None:
-        """Return for how long *operation* had the pooler paused, None when it did not lately."""
+        """Return for how long *operation* has had the pooler paused, None when not lately."""
+        if self._pause is not None and self._pause.operation == operation:
+            return round(self._clock() - self._pause.began, 3)
         known = self._ended
         return round(known[1], 3) if known is not None and known[0] == operation else None
 

@@ -172,7 +172,8 @@ def _defaults(plan: dict[str, Any]) -> dict[str, Any]:
         # A connection that one pooler refuses goes to the next.
         "retries": 3,
         "option redispatch": 1,
-        "timeout connect": f"{2 * int(timings['balancer_check_timeout_ms'])}ms",
+        # Also how long a check may take to connect; only then its own timeout begins.
+        "timeout connect": f"{int(timings['balancer_check_timeout_ms'])}ms",
         "timeout check": f"{int(timings['balancer_check_timeout_ms'])}ms",
         "timeout client": idle,
         "timeout server": idle,

@@ -226,13 +226,15 @@ def _quoted(text: str) -> str:
 
 
 def _backend(plan: dict[str, Any], target: str) -> dict[str, Any]:
+    lost = int(plan["timings"]["balancer_tcp_timeout_ms"])
     return {
         "balance": "leastconn",
         "option httpchk": f"GET {_path(plan, target)}",
         "http-check": "expect status 200",
         "default-server": _server_options(plan, target),
+        # Of all options this one HAProxy does not take over from default-server (seen with 3.0).
         "server": [
-            f"{host} {_joined(address, _port(plan, target, host))}"
+            f"{host} {_joined(address, _port(plan, target, host))} tcp-ut {lost}ms"
             for host, address in plan["hosts"].items()
         ],
     }
@@ -250,7 +252,6 @@ def _server_options(plan: dict[str, Any], target: str) -> str:
         f"fastinter {timings['balancer_check_fast_ms']}ms",
         f"downinter {down}ms",
         f"fall {_fall(plan, target)} rise {RISE}",
-        f"tcp-ut {timings['balancer_tcp_timeout_ms']}ms",
         # A connection that fails brings the next check forward; it alone condemns nobody.
         "observe layer4 error-limit 1 on-error fastinter",
     ]

@@ -180,9 +180,12 @@ def test_checks_follow_the_profile(profile: str) -> None:
             f" inter {timings['balancer_check_ms']}ms ",
             f" fastinter {timings['balancer_check_fast_ms']}ms ",
             f" fall {timings['balancer_check_fall']} ",
-            f" tcp-ut {timings['balancer_tcp_timeout_ms']}ms ",
         ):
             assert words in options
+        # In default-server it would count for nothing.
+        lost = f"tcp-ut {timings['balancer_tcp_timeout_ms']}ms"
+        servers = [line for line in section(text, backend) if line.startswith("server ")]
+        assert [line.endswith(f" {lost}") for line in servers] == [True, True, True]
     # A check may take the one to connect and the other to be answered.
     for name in ("connect", "check"):
         timeout = f"timeout {name} {timings['balancer_check_timeout_ms']}ms"
@@ -230,7 +233,7 @@ def test_every_target_asks_its_own_question(
     for target, (path, port) in expected.items():
         lines = section(text, f"backend {target}")
         assert f"option httpchk GET {path}" in lines
-        assert f"server a 127.0.71.1:{port}" in lines
+        assert f"server a 127.0.71.1:{port} tcp-ut 1500ms" in lines
     asked = {(one["backend"], one["path"], one["port"]) for one in haproxy_servers(described)}
     assert asked == {(target, *question) for target, question in expected.items()}
 

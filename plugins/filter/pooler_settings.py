@@ -8,7 +8,7 @@ name: pooler_settings
 short_description: PgBouncer's settings as its file wants them
 description:
   - Returns the values of a mapping of settings as texts; booleans as 1 and 0, lists with commas.
-  - P(pgherd.cluster.pooler_problems#filter) says what is wrong with such a mapping.
+  - The filter C(pooler_problems) says what is wrong with such a mapping.
 version_added: 0.1.0
 author: The pgherd developers
 options:

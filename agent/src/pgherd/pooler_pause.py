@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Clients wait from here on: transactions under way have so long to end, seconds.
-PAUSE_SECONDS: Final = 1.0
+# Clients wait from here on: transactions under way have so long to end. They take milliseconds, but
+# on a host that is overloaded; it is better to wait for them there than to end them. Seconds.
+PAUSE_SECONDS: Final = 2.0
 # A host that does not answer by then is left out, and its clients see errors, seconds.
 NETWORK_SECONDS: Final = 0.5
 

@@ -105,7 +105,10 @@ class Pgbench:
 
     def start(self) -> None:
         """Begin; the clients connect meanwhile. Raises LabError when there is no pgbench."""
-        words = [program(), "--no-vacuum", f"--client={self.load.clients}", "--jobs=2"]
+        words = [program(), "--no-vacuum", f"--client={self.load.clients}"]
+        # A thread each: preparing a statement blocks the thread, and a client that waits for a
+        # connection of the pool would keep others, which have one, from giving it back.
+        words.append(f"--jobs={self.load.clients}")
         words += [f"--protocol={self.load.protocol}", f"--time={RUN_SECONDS_MAX}", "--log"]
         words += [f"--log-prefix={self._directory.name}/log"]
         self._process = subprocess.Popen(

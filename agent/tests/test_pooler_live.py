@@ -344,3 +344,30 @@ async def test_long_transactions_are_found_and_ended(site: Site) -> None:
             await busy.execute("COMMIT")
         await young.execute("COMMIT")
     await postgres._connection.close()
+
+
+async def test_a_transaction_that_grows_old_meanwhile_is_not_waited_for(site: Site) -> None:
+    """With many clients there is always one; each ends by itself in the pause."""
+    postgres = Postgres(config(), lambda: None, Cage(None))
+    postgres._connection = Connection(f"host=127.0.0.1 port={site.server.port} user=postgres", 10)
+    async with await site.process.client() as busy, await site.process.client() as later:
+        await busy.execute("BEGIN")
+
+        async def is_long() -> bool:
+            return bool(await long_transactions(postgres))
+
+        await until(is_long, every=0.05, within=WITHIN)
+        looked = asyncio.Event()
+
+        def is_wanted() -> bool:
+            looked.set()
+            return True
+
+        waiting = asyncio.create_task(outlast(postgres, WITHIN, is_wanted))
+        await looked.wait()
+        await later.execute("BEGIN")
+        await busy.execute("COMMIT")
+        await until(is_long, every=0.05, within=WITHIN)
+        assert await waiting == []
+        await later.execute("COMMIT")
+    await postgres._connection.close()

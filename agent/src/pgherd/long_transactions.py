@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.waiting import until
@@ -72,16 +73,20 @@ def patience(request: Handover, *, has_poolers: bool) -> float:
 async def outlast(
     postgres: Postgres, within: float, is_wanted: Callable[[], bool]
 ) -> list[dict[str, Any]]:
-    """Wait until no transaction is old; return those that still are.
+    """Wait until no transaction is under way that was old in the beginning; return those that are.
+
+    Others grow old meanwhile; where there are many clients there are always some.
 
     :param within: seconds.
     :param is_wanted: whether to go on waiting.
     :raises PostgresError: the server does not answer.
     """
+    clock = asyncio.get_running_loop().time
+    began = clock()
     rows = await long_transactions(postgres)
 
     async def is_over() -> bool:
-        rows[:] = await long_transactions(postgres)
+        rows[:] = await long_transactions(postgres, YOUNG_SECONDS + clock() - began)
         return not (rows and is_wanted())
 
     if rows and within > 0:

@@ -366,8 +366,12 @@ async def test_a_transaction_that_grows_old_meanwhile_is_not_waited_for(site: Si
         waiting = asyncio.create_task(outlast(postgres, WITHIN, is_wanted))
         await looked.wait()
         await later.execute("BEGIN")
+
+        async def are_both_long() -> bool:
+            return len(await long_transactions(postgres)) == 2
+
+        await until(are_both_long, every=0.05, within=WITHIN)
         await busy.execute("COMMIT")
-        await until(is_long, every=0.05, within=WITHIN)
         assert await waiting == []
         await later.execute("COMMIT")
     await postgres._connection.close()

@@ -18,7 +18,7 @@ from pgherd.long_transactions import patience
 if TYPE_CHECKING:
     from pathlib import Path
 
-LONG = {"pid": 4711, "user": "report", "database": "app", "age": 12.3}
+LONG = {"pid": 4711, "user": "report", "database": "app", "age": 12.3, "began": "10:00"}
 DESCRIBED = "Switchover failed: transactions are under way: pid 4711 of report in app (12.3 s)"
 
 

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 10.0
 LONGEST_SECONDS: Final = 600.0
 # One that is younger ends by itself while the poolers are being paused, seconds.
-YOUNG_SECONDS: Final = 0.3
+YOUNG_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.1
 
 LONG: Final = """
 SELECT pid, usename AS "user", datname AS "database",
-       extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age
+       extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age,
+       xact_start::text AS began
   FROM pg_stat_activity
  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
    AND xact_start < clock_timestamp() - %s * interval '1 second'
@@ -36,7 +37,7 @@ SELECT pid, usename AS "user", datname AS "database",
 END_LONG: Final = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE backend_type = 'client backend' AND pid = ANY (%s)
-   AND xact_start < clock_timestamp() - %s * interval '1 second'
+   AND xact_start::text = ANY (%s)
 """
 
 
@@ -55,7 +56,9 @@ async def end_transactions(postgres: Postgres, rows: Iterable[dict[str, Any]]) -
 
     :raises PostgresError: there is no answer.
     """
-    await postgres.query(END_LONG, [[row["pid"] for row in rows], YOUNG_SECONDS])
+    known = list(rows)
+    keys = [[row["pid"] for row in known], [row["began"] for row in known]]
+    await postgres.query(END_LONG, keys)
 
 
 def patience(request: Handover, *, has_poolers: bool) -> float:

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 import time
 import uuid
 from dataclasses import replace
@@ -20,7 +17,7 @@ from lab.playbook import run
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 SETTINGS: Final = Settings.from_environment()
 RW: Final = 6432
@@ -155,37 +152,9 @@ def test_prepared_statements_outlive_their_transaction(application: Target) -> N
                 assert row == (number + 1,)
 
 
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    """Pass on what *source* says until it ends."""
-    with source, sink:
-        while data := source.recv(65536):
-            sink.sendall(data)
-
-
-@contextlib.contextmanager
-def balancer(members: Sequence[str]) -> Iterator[int]:
-    """Pass the first connection on to the first of *members*, and so on, once; yield the port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            for member in members:
-                client = listener.accept()[0]
-                server = socket.create_connection((SETTINGS.address(member), RW))
-                for ends in ((client, server), (server, client)):
-                    threading.Thread(target=pump, args=ends, daemon=True).start()
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-
-
 @needs_1_21
-def test_a_request_to_cancel_finds_its_client_through_another_pooler(
-    application: Target, leader: Target
-) -> None:
-    with (
-        balancer(["pg1", "pg2"]) as port,
-        connect(replace(application, host="127.0.0.1", port=port)) as connection,
-    ):
+def test_a_request_to_cancel_finds_its_query(application: Target, leader: Target) -> None:
+    with connect(at(application, "pg1")) as connection:
         cancel = connection.pgconn.get_cancel()
         with Wire(leader, 30) as admin:
             sleeping = (

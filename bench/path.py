@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 DOCUMENT: Final = REPOSITORY / "docs" / "benchmarks.md"
 CHART: Final = REPOSITORY / "docs" / "path.svg"
+IMAGE: Final = (
+    "![Throughput and p99 latency of the paths, compared with a direct connection](path.svg)"
+)
 WARM_SECONDS: Final = 2
 TITLES: Final = {
     "direct": "direct",
@@ -118,7 +121,8 @@ def benchmark(plan: Plan, profile: str) -> Results:
 def publish(results: Results) -> None:
     """Write the figures into the documentation: the tables, and the chart beside them."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(replaced(text, tables(results, TITLES)), encoding="utf-8")
+    figures = f"{IMAGE}\n\n{tables(results, TITLES)}"
+    DOCUMENT.write_text(replaced(text, figures), encoding="utf-8")
     CHART.write_text(chart(results, TITLES), encoding="utf-8")
 
 

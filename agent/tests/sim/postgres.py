@@ -297,10 +297,11 @@ class SimPostgres(Postgres):
     # Roles
 
     async def checkpoint(self, within: float = 3600) -> None:
-        done = asyncio.Event()
+        done, epoch = asyncio.Event(), self.server.epoch
         self.server.checkpoint(done.set)
         while not done.is_set():
-            if not self.server.keeps_talking:
+            # Started again in between, it knows nothing of what the one before was asked.
+            if self.server.epoch != epoch or not self.server.keeps_talking:
                 raise PostgresError("the server has gone away")
             try:
                 async with asyncio.timeout(1):

@@ -74,6 +74,11 @@ class Server:
 
     # Time inside the processes
 
+    @property
+    def epoch(self) -> int:
+        """Which of the server's lives this is."""
+        return self._epoch
+
     def later(self, delay: float, call: Callable[..., None], *arguments: Any) -> None:
         """Call after *delay* seconds, unless the processes have ended by then."""
         self.world.after(delay, self._due, self._epoch, call, arguments)

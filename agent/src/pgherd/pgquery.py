@@ -19,6 +19,8 @@ from pgherd.model import Instance, Process
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from psycopg.sql import Composed
+
     from pgherd.model import Control
     from pgherd.pgfiles import Upstream
 
@@ -146,7 +148,7 @@ class Connection:
 
     async def query(
         self,
-        sql: LiteralString,
+        sql: LiteralString | Composed,
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         within: float | None = None,
     ) -> list[dict[str, Any]]:
@@ -179,7 +181,7 @@ class Connection:
         except psycopg.Error as error:
             raise PostgresError(str(error).strip()) from error
 
-    async def _query(self, sql: LiteralString, parameters: Any) -> list[dict[str, Any]]:
+    async def _query(self, sql: LiteralString | Composed, parameters: Any) -> list[dict[str, Any]]:
         async with self._connecting:
             connection = self._connection
             if connection is None or connection.closed:

@@ -496,4 +496,4 @@ class Postgres:
 
     async def create_accounts(self) -> None:
         """Create the roles the agent and its peers use, with SCRAM verifiers."""
-        await create_accounts(self.query, self._config.postgres)
+        await create_accounts(self._connection, self._config.postgres)

@@ -164,7 +164,7 @@ def _option_problems(
         else:
             try:
                 text_of(value)
-                if NUMBERS.search(name) and (type(value) is not int or value < 0):
+                if NUMBERS.search(name) and not _is_count(value):
                     raise ValueError(f"{value!r} is no whole number")
             except ValueError as error:
                 problems.append(f"{where}.{name}: {error}")
@@ -223,6 +223,11 @@ def pooler_options(options: Mapping[str, Any]) -> str:
         )
         words.append(f"{key}={quoted}")
     return " ".join(words)
+
+
+def _is_count(value: Any) -> bool:
+    # Ansible's own variables are of a type below int, and so is bool.
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 class FilterModule:

@@ -79,6 +79,15 @@ def test_what_is_no_value_is_refused(value: Any) -> None:
     assert problem.startswith("pgbouncer_config.verbose: must be a number")
 
 
+def test_a_number_as_ansible_hands_it_over_is_one() -> None:
+    """What ansible-core 2.19 reads from files is of types of its own, below Python's."""
+
+    class Tagged(int):
+        pass
+
+    assert pooler_problems({"max_db_connections": Tagged(100)}, "pgbouncer_config", "1.24") == []
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -34,15 +34,17 @@ SETTINGS: Final = (
 )
 START: Final = f"""
 set -e
-bin=$(ls -d /usr/lib/postgresql/*/bin 2> /dev/null | tail -1)
-if [ -z "$bin" ]; then
+# A host may have psql and no server.
+server=$(ls /usr/lib/postgresql/*/bin/initdb 2> /dev/null | tail -1)
+if [ -z "$server" ]; then
   # Its packages would make and start a cluster that nobody needs.
   mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' \\
     > /etc/postgresql-common/createcluster.conf
   apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \\
     --no-install-recommends postgresql > /dev/null
-  bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
+  server=$(ls /usr/lib/postgresql/*/bin/initdb | tail -1)
 fi
+bin=$(dirname "$server")
 rm -rf {DIRECTORY}
 runuser -u postgres -- $bin/initdb -D {DIRECTORY} --auth=peer --no-sync > /dev/null
 runuser -u postgres -- $bin/pg_ctl -D {DIRECTORY} -l {DIRECTORY}/log -w -o "{SETTINGS}" start

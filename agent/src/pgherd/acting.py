@@ -118,9 +118,7 @@ class Actor:
             case Clone(source):
                 begin("clone", clone(postgres, source, view.upstream))
             case Bootstrap():
-                begin("bootstrap", bootstrap(loop.config, loop.effects.store,
-                                             loop.effects.keeper, postgres,
-                                             loop.operations.tell))  # fmt: skip
+                begin("bootstrap", self._bootstrap())
             case RestartPrimary(names):
                 begin("restart primary", restart_primary(loop, view, names))
             case RestartStandby(upstream):
@@ -166,6 +164,11 @@ class Actor:
         use_rewind = view.settings.use_pg_rewind
         postgres = self._loop.effects.postgres
         await rejoin(postgres, leader, view.upstream, use_rewind, STOP_SECONDS)
+
+    async def _bootstrap(self) -> None:
+        loop = self._loop
+        store, keeper, postgres = loop.effects.store, loop.effects.keeper, loop.effects.postgres
+        await bootstrap(loop.config, store, keeper, postgres, loop.operations.tell)
 
     async def _retire(self) -> None:
         log.warning("this is a standby cluster now: stopping its primary")

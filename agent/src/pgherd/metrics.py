@@ -173,13 +173,17 @@ class Collector:
         yield "pgherd_rest_connections", "Connections of the REST API.", clients
         missing = float(len(missing_failover_slots(view)))
         yield "pgherd_failover_slots_missing", "The leader's slots that are not here.", missing
-        if self._loop.pooling.has_rw:
-            pooling = self._loop.pooling
-            paused = float(bool(pooling.paused_for))
-            yield "pgherd_pooler_paused", "The pooler for writes is paused.", paused
-            usable = float(not pooling.problem())
-            yield "pgherd_pooler_usable", "It points at the leader and answers.", usable
+        yield from self._pooler_gauges()
         yield "pgherd_lease_remaining_seconds", "How long our lease is good for.", remaining
+
+    def _pooler_gauges(self) -> Iterator[tuple[str, str, float]]:
+        pooling = self._loop.pooling
+        if not pooling.has_rw:
+            return
+        paused = float(bool(pooling.paused_for))
+        yield "pgherd_pooler_paused", "The pooler for writes is paused.", paused
+        usable = float(not pooling.problem())
+        yield "pgherd_pooler_usable", "It points at the leader and answers.", usable
 
     def _counters(self) -> Iterator[tuple[str, str, float]]:
         instance = self._loop.view.instance

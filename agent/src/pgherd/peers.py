@@ -15,6 +15,7 @@ from pgherd.view import Peer
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from pgherd.access_config import Ctl
     from pgherd.model import Member
@@ -70,14 +71,8 @@ class HttpPeers:
     async def _request_promise(
         self, member: Member, body: Mapping[str, Any], within: float
     ) -> int | None:
-        url = member.api_url.removesuffix("/patroni") + "/failsafe"
         try:
-            async with (
-                asyncio.timeout(within),
-                self._open().post(
-                    url, json=body, ssl=self._tls, headers=self._ctl.headers
-                ) as response,
-            ):
+            async with asyncio.timeout(within), self._post(member, "/failsafe", body) as response:
                 if response.status != 200:
                     text = (await response.text())[:100]
                     log.info("%s gives no promise: %d %s", member.name, response.status, text)
@@ -101,17 +96,17 @@ class HttpPeers:
         return dict(zip(members, told, strict=True))
 
     async def _tell_pooler(self, member: Member, body: Mapping[str, Any], within: float) -> str:
-        url = member.api_url.removesuffix("/patroni") + "/pooler"
         try:
-            async with (
-                asyncio.timeout(within),
-                self._open().post(
-                    url, json=body, ssl=self._tls, headers=self._ctl.headers
-                ) as response,
-            ):
+            async with asyncio.timeout(within), self._post(member, "/pooler", body) as response:
                 return "" if response.status == 200 else (await response.text())[:300]
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             return str(error) or f"no answer within {within} s"
+
+    def _post(
+        self, member: Member, path: str, body: Mapping[str, Any]
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        url = member.api_url.removesuffix("/patroni") + path
+        return self._open().post(url, json=body, ssl=self._tls, headers=self._ctl.headers)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -58,7 +58,7 @@ def main() -> int:
             summary.append(spread(f"{profile}, outage", [f.outage_seconds for f in figures]))
             summary.append(spread(f"{profile}, rejoin", [f.rejoin_seconds for f in figures]))
             unexplained += sum(len(f.losses.unexplained) for f in figures)
-    except (LabError, TimeoutError) as error:
+    except LabError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     sys.stdout.write("\n".join([*summary, f"rows lost without excuse: {unexplained}", ""]))

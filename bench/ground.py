@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from lab.entrance import RW, Entrance
 from lab.errors import LabError
 from lab.stage import HEALTHY_SECONDS_MAX, await_synchronous
 from lab.store import Store
+from lab.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,14 +77,13 @@ class Ground:
         Raises LabError or WireError.
         """
         sql = "SELECT count(*), current_setting('max_connections') FROM pg_stat_activity"
-        deadline = time.monotonic() + ROOM_SECONDS_MAX
-        while True:
-            [(used, allowed)] = self.cluster.query(self.leader, sql, ROOM_SECONDS_MAX)
-            if int(used) + clients + RESERVED <= int(allowed):
-                return
-            if time.monotonic() > deadline:
-                raise LabError(f"{used} of {allowed} connections are not given back.")
-            time.sleep(0.1)
+        until(
+            lambda: self.cluster.query(self.leader, sql, ROOM_SECONDS_MAX)[0],
+            ROOM_SECONDS_MAX,
+            f"There is room for {clients} connections",
+            holds=lambda row: int(row[0]) + clients + RESERVED <= int(row[1]),
+            tell=lambda row: f"{row[0]} of {row[1]} are not given back",
+        )
 
 
 @contextlib.contextmanager
@@ -134,14 +133,16 @@ def allow(lab: Lab, cluster: Cluster, connections: int | None) -> str:
 
 def _await_pending(cluster: Cluster) -> None:
     """Return when every member knows that it waits for a restart; raises LabError."""
-    deadline = time.monotonic() + PENDING_SECONDS_MAX
-    waiting = set(MEMBERS)
-    while waiting:
-        answers = {host: json.loads(cluster.rest(host, "/patroni")[1]) for host in waiting}
-        waiting -= {host for host, answer in answers.items() if "pending_restart" in answer}
-        if waiting and time.monotonic() > deadline:
-            raise LabError(f"{', '.join(sorted(waiting))} did not take max_connections over.")
-        time.sleep(0.1)
+    until(
+        lambda: [host for host in MEMBERS if not _is_pending(cluster, host)],
+        PENDING_SECONDS_MAX,
+        "Every member has taken max_connections over",
+        holds=lambda waiting: not waiting,
+    )
+
+
+def _is_pending(cluster: Cluster, host: str) -> bool:
+    return "pending_restart" in json.loads(cluster.rest(host, "/patroni")[1])
 
 
 def _drop(cluster: Cluster, leader: str) -> None:

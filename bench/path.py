@@ -153,7 +153,7 @@ def main() -> int:
             results = benchmark(plan, words.profile)
         else:
             results = load(words.load.read_text(encoding="utf-8"))
-    except (LabError, WireError, TimeoutError) as error:
+    except (LabError, WireError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     if words.save is not None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def measure(patroni: Patroni, who: str, runs: int) -> list[Account]:
     """Return what *runs* switchovers cost the clients; *who* runs the cluster now.
 
-    Raises LabError, WireError or TimeoutError.
+    Raises LabError or WireError.
     """
     costs = []
     for number in range(1, runs + 1):
@@ -56,7 +56,7 @@ def measure(patroni: Patroni, who: str, runs: int) -> list[Account]:
 
 
 def compare(lab: Lab, mode: object, runs: int) -> tuple[list[Account], list[Account]]:
-    """Return the switchovers of Patroni and of pgherd; raises LabError, WireError, TimeoutError."""
+    """Return the switchovers of Patroni and of pgherd; raises LabError or WireError."""
     patroni = Patroni(lab)
     lab.up()
     patroni.deploy({"synchronous_mode": mode})
@@ -78,7 +78,7 @@ def main() -> int:
     mode = words.get(arguments.mode, arguments.mode)
     try:
         theirs, ours = compare(Lab(progress=Progress(quiet=True)), mode, arguments.runs)
-    except (LabError, WireError, TimeoutError) as error:
+    except (LabError, WireError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     gaps = [[cost.gap for cost in costs] for costs in (theirs, ours)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from lab.wait import until
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
@@ -83,14 +84,15 @@ class Client:
             self._thread.join()
 
     def await_rows(self, count: int, within: float = ROWS_SECONDS_MAX) -> None:
-        """Wait until *count* rows more were acknowledged; raises TimeoutError."""
+        """Wait until *count* rows more were acknowledged; raises LabError."""
         wanted = len(self.commits) + count
-        deadline = time.monotonic() + within
-        while len(self.commits) < wanted:
-            if time.monotonic() > deadline:
-                last = self.letdowns[-1].reason if self.letdowns else "none"
-                raise TimeoutError(f"No {count} commits in {within:g} s; last error: {last}")
-            time.sleep(0.01)
+        until(
+            lambda: len(self.commits) >= wanted,
+            within,
+            f"{count} commits more",
+            tell=lambda _: self.letdowns[-1].reason if self.letdowns else "no error",
+            every=0.01,
+        )
 
     def longest(self, since: float = float("-inf"), until: float = float("inf")) -> float:
         """Return the longest time without a commit between two moments."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.errors import LabError
+from lab.wait import until
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
@@ -105,15 +105,16 @@ class Cluster:
 
         what: the condition in words, for the LabError raised after *timeout_seconds*.
         """
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            members = self.members()
-            if holds(members):
-                return members
-            if time.monotonic() > deadline:
-                rows = "; ".join(f"{m.name} {m.role} {m.state} {m.timeline}" for m in members)
-                raise LabError(f"{what}: not so in {timeout_seconds:g} s. Members: {rows or '-'}")
-            time.sleep(0.1)
+        return until(
+            self.members,
+            timeout_seconds,
+            what,
+            holds=holds,
+            tell=lambda found: (
+                "; ".join(f"{m.name} {m.role} {m.state} {m.timeline}" for m in found)
+                or "no agent answers"
+            ),
+        )
 
     def await_healthy(self, timeout_seconds: float) -> str:
         """Wait until one member leads and the others stream on its timeline; return who leads."""

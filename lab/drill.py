@@ -60,7 +60,7 @@ class HostLoss:
 def lose_primary(lab: Lab, cluster: Cluster) -> HostLoss:
     """Kill the primary's host under a writing client, start it again, and account for every row.
 
-    Raises LabError or TimeoutError when the cluster does not heal within generous bounds.
+    Raises LabError when the cluster does not heal within generous bounds.
     """
     lost = await_synchronous(cluster, Store(lab))
     before = _timeline(cluster.members(), lost)

@@ -14,6 +14,7 @@ from lab.cluster import MEMBERS
 from lab.errors import LabError
 from lab.stage import HEALTHY_SECONDS_MAX, await_synchronous
 from lab.store import Store
+from lab.wait import until
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
@@ -66,12 +67,13 @@ class Entrance:
 
     def vip_host(self) -> str:
         """Wait until one host has the address that moves; return it."""
-        deadline = time.monotonic() + WHOLE_SECONDS_MAX
-        while len(found := self.vip_hosts()) != 1:
-            if time.monotonic() > deadline:
-                raise LabError(f"{self.lab.settings.vip} is at {', '.join(found) or 'nobody'}.")
-            time.sleep(0.1)
-        return found[0]
+        [host] = until(
+            self.vip_hosts,
+            WHOLE_SECONDS_MAX,
+            f"One host has {self.lab.settings.vip}",
+            holds=lambda found: len(found) == 1,
+        )
+        return host
 
     def pooler(self, host: str) -> dict[str, Any]:
         """Return what *host*'s agent says of its pooler for writes, and its status as `status`.
@@ -88,17 +90,14 @@ class Entrance:
         """
         leader = await_synchronous(self.cluster, Store(self.lab))
         self.vip_host()
-        deadline = time.monotonic() + WHOLE_SECONDS_MAX
-        while True:
-            try:
-                found = {host: self.pooler(host) for host in MEMBERS}
-            except OSError as error:
-                found = {"error": {"status": str(error)}}
-            if all(each["status"] == 200 and not each["paused"] for each in found.values()):
-                return leader
-            if time.monotonic() > deadline:
-                raise LabError(f"The poolers are not as they must be: {found}.")
-            time.sleep(0.1)
+        until(
+            lambda: [self.pooler(host) for host in MEMBERS],
+            WHOLE_SECONDS_MAX,
+            "Every pooler leads to the primary",
+            holds=lambda found: all(it["status"] == 200 and not it["paused"] for it in found),
+            passing=(OSError,),
+        )
+        return leader
 
 
 @dataclass
@@ -137,7 +136,7 @@ class Crowd:
             self.lost = self._count_lost()
 
     def await_rows(self, count: int, within: float = ROWS_SECONDS_MAX) -> None:
-        """Wait until every client has had *count* rows more acknowledged; raises TimeoutError."""
+        """Wait until every client has had *count* rows more acknowledged; raises LabError."""
         deadline = time.monotonic() + within
         for client in self.clients:
             client.await_rows(count, max(0.0, deadline - time.monotonic()))

@@ -6,12 +6,12 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from lab import processes
 from lab.errors import LabError
 from lab.stage import Fault, FaultError, await_synchronous
+from lab.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,13 +105,13 @@ def _ask_and_tell(stage: Stage, heir: str, host: str) -> None:
 
 
 def _await_beginning(stage: Stage, host: str, known: set[str]) -> None:
-    """Return as soon as *host* tells of an operation that is not *known*; raises FaultError."""
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while time.monotonic() < deadline:
-        if any(entry["id"] not in known for entry in operations(stage, host)):
-            return
-        time.sleep(0.005)
-    raise FaultError("the request for a switchover never came to be")
+    """Return as soon as *host* tells of an operation that is not *known*; raises LabError."""
+    until(
+        lambda: {entry["id"] for entry in operations(stage, host)} - known,
+        ANSWER_SECONDS,
+        "The request for a switchover came to be",
+        every=0.005,
+    )
 
 
 def operations(stage: Stage, host: str) -> list[dict[str, Any]]:

@@ -26,8 +26,8 @@ ROWS_SECONDS_MAX: Final = 60.0
 def under_load(lab: Lab, cluster: Cluster, name: str, work: Callable[[], object]) -> Account:
     """Do *work* while clients write: one that follows the primary, one inside every host.
 
-    Return what it cost them. What *work* raises is passed on; LabError, WireError or TimeoutError
-    when the cluster is not well before or after it.
+    Return what it cost them. What *work* raises is passed on; LabError or WireError when the
+    cluster is not well before or after it.
     """
     leader = cluster.await_healthy(HEALTHY_SECONDS_MAX)
     run = uuid.uuid4().hex

@@ -85,7 +85,7 @@ def under_pgbench(
 ) -> tuple[list[Handover], Report]:
     """Switch over *times* in a row under *load*; return what each cost, and pgbench's report.
 
-    Raises LabError or TimeoutError when one of them fails.
+    Raises LabError when one of them fails.
     """
     pgbench = Pgbench(target, load)
     pgbench.start()

@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from lab.wait import until
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
@@ -100,16 +101,16 @@ class Probe:
     def await_rows(self, count: int, after: float, timeout_seconds: float) -> None:
         """Wait until *count* rows were acknowledged since *after* (a time of time.monotonic()).
 
-        Raises TimeoutError, with the last error met, when that takes *timeout_seconds*.
+        Raises LabError, with the last error met, when that takes *timeout_seconds*.
         """
-        deadline = time.monotonic() + timeout_seconds
-        while time.monotonic() < deadline:
+        until(
             # The list only grows, so its tail tells whether enough came.
-            if len(self.acknowledged) >= count and self.acknowledged[-count].at > after:
-                return
-            time.sleep(0.01)
-        last = self.errors[-1] if self.errors else "none"
-        raise TimeoutError(f"No {count} writes in {timeout_seconds:g} s; last error: {last}")
+            lambda: len(self.acknowledged) >= count and self.acknowledged[-count].at > after,
+            timeout_seconds,
+            f"{count} writes more",
+            tell=lambda _: self.errors[-1] if self.errors else "no error",
+            every=0.01,
+        )
 
     def gap(self) -> Gap:
         """Return the longest time between two acknowledged writes; needs two of them."""

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from lab.errors import LabError
+from lab.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,13 +63,13 @@ def has(lab: Lab, host: str, name: str) -> bool:
 
 def await_back(lab: Lab, host: str, name: str, before: int) -> None:
     """Wait until systemd has started *name* anew after process *before*; raises LabError."""
-    deadline = time.monotonic() + BACK_SECONDS_MAX
-    while time.monotonic() < deadline:
-        active = lab.exec(host, ["systemctl", "is-active", "--quiet", UNITS[name]], check=False)
-        if active[0] == 0 and pid(lab, host, name) not in (0, before):
-            return
-        time.sleep(0.1)
-    raise LabError(f"{host}: the {name} was not back within {BACK_SECONDS_MAX:g} s.")
+    is_active = ["systemctl", "is-active", "--quiet", UNITS[name]]
+    until(
+        lambda: pid(lab, host, name) if lab.exec(host, is_active, check=False)[0] == 0 else 0,
+        BACK_SECONDS_MAX,
+        f"{host}'s {name} is back",
+        holds=lambda process: process not in (0, before),
+    )
 
 
 def keep_down(lab: Lab, host: str, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from lab.cluster import MEMBERS, Cluster
 from lab.errors import LabError
 from lab.probe import Probe
 from lab.store import Store
+from lab.wait import until
 from lab.wire import Wire, WireError
 from lab.writers import Writers
 
@@ -59,7 +60,7 @@ class Stage:
         """Wait until *count* writes were acknowledged from now on; raises FaultError."""
         try:
             self.probe.await_rows(count, time.monotonic(), COMMITS_SECONDS_MAX)
-        except TimeoutError as error:
+        except LabError as error:
             raise FaultError(str(error)) from error
 
     def commits_since(self, moment: float) -> int:
@@ -67,15 +68,15 @@ class Stage:
         return sum(row.sent > moment for row in self.probe.acknowledged)
 
     def await_leader_other_than(self, host: str) -> str:
-        """Wait until another member than *host* leads and return its name; raises FaultError."""
+        """Wait until another member than *host* leads and return its name; raises LabError."""
         others = tuple(member for member in MEMBERS if member != host)
-        deadline = time.monotonic() + COMMITS_SECONDS_MAX
-        while time.monotonic() < deadline:
-            leaders = [m.name for m in self.cluster.members(ask=others) if m.leads]
-            if leaders and leaders[0] != host:
-                return leaders[0]
-            time.sleep(0.1)
-        raise FaultError(f"nobody but {host} leads after {COMMITS_SECONDS_MAX:g} s")
+        leaders = until(
+            lambda: [m.name for m in self.cluster.members(ask=others) if m.leads],
+            COMMITS_SECONDS_MAX,
+            f"Another than {host} leads",
+            holds=lambda found: found and found[0] != host,
+        )
+        return leaders[0]
 
     def await_healthy(self) -> str:
         """Wait until one leads and two stream, and return who leads; raises FaultError."""
@@ -217,16 +218,14 @@ def await_synchronous(cluster: Cluster, store: Store) -> str:
     if str(store.config().get("synchronous_mode", "off")).lower() in ("off", "false"):
         return leader
     others = {host for host in MEMBERS if host != leader}
-    deadline = time.monotonic() + SYNCHRONOUS_SECONDS_MAX
-    while time.monotonic() < deadline:
-        voters, quorum = store.quorum()
-        if voters == others and quorum < len(others):
-            return cluster.await_healthy(HEALTHY_SECONDS_MAX)
-        time.sleep(0.5)
-    raise LabError(
-        f"After {SYNCHRONOUS_SECONDS_MAX:g} s the voters are {', '.join(sorted(voters)) or 'none'} "
-        f"and the quorum is {quorum}."
+    until(
+        store.quorum,
+        SYNCHRONOUS_SECONDS_MAX,
+        f"{' and '.join(sorted(others))} are the voters, and not all are needed",
+        holds=lambda found: found[0] == others and found[1] < len(others),
+        every=0.5,
     )
+    return cluster.await_healthy(HEALTHY_SECONDS_MAX)
 
 
 def repair(lab: Lab, hosts: Sequence[str] = MEMBERS) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from lab.cluster import MEMBERS
 from lab.errors import LabError
 from lab.probe import CREATE, TABLE
+from lab.wait import until
 from lab.wire import WireError
 
 if TYPE_CHECKING:
@@ -98,16 +99,16 @@ class Subscriber:
         status, text = self.cluster.ask(leader, "PATCH", "/config", {"slots": {NAME: spec}})
         if status != 200:
             raise LabError(f"The slot is not configured: {text}")
-        deadline = time.monotonic() + SLOT_WITHIN
-        while self.cluster.query(leader, COUNT) != [("1",)]:
-            if time.monotonic() > deadline:
-                raise LabError(f"{leader} has not made the slot in {SLOT_WITHIN} s.")
-            time.sleep(0.2)
+        until(
+            lambda: self.cluster.query(leader, COUNT) == [("1",)],
+            SLOT_WITHIN,
+            f"{leader} has made the slot",
+        )
 
     def await_copies(self, within: float) -> str:
         """Wait until both standbys have a copy of the slot to go on with; return who leads."""
-        deadline = time.monotonic() + within
-        while True:
+
+        def leader_of_copies() -> str:
             # Who leads may change on a busy machine.
             leader = self.cluster.await_healthy(within)
             standbys = [host for host in MEMBERS if host != leader]
@@ -115,11 +116,10 @@ class Subscriber:
             if not by_itself:
                 # With each checkpoint the subscriber's slot moves on, which a copy waits for.
                 self.cluster.query(leader, "CHECKPOINT", 30)
-            if all(self._has_copy(host, by_itself=by_itself) for host in standbys):
-                return leader
-            if time.monotonic() > deadline:
-                raise LabError(f"No copy of the slot on both of {standbys} in {within:g} s.")
-            time.sleep(0.2)
+            complete = all(self._has_copy(host, by_itself=by_itself) for host in standbys)
+            return leader if complete else ""
+
+        return until(leader_of_copies, within, "Both standbys have a copy of the slot", every=0.2)
 
     def _has_copy(self, host: str, *, by_itself: bool) -> bool:
         sql = COUNT + (" AND synced AND NOT temporary" if by_itself else "")

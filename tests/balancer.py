@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +25,8 @@ from ansible_collections.pgherd.cluster.plugins.filter.haproxy_config import (
     haproxy_servers,
 )
 from ansible_collections.pgherd.cluster.plugins.filter.rto_timings import rto_timings
+
+from lab import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,12 +79,8 @@ def plan(**changes: Any) -> dict[str, Any]:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until *condition* holds; fails with *what* was waited for."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, what
-        pause.wait(0.02)
+    """Wait until *condition* holds; raises LabError with *what* was waited for."""
+    wait.until(condition, PATIENCE_SECONDS, what, every=0.02)
 
 
 class _Named(BaseRequestHandler):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from lab import Lab, Settings
 from lab.cluster import MEMBERS, Cluster
 from lab.entrance import RO, RW, Entrance
 from lab.progress import Progress
+from lab.wait import until
 from lab.wire import Wire
 
 if TYPE_CHECKING:
@@ -73,9 +73,12 @@ def test_writers_reach_the_primary_and_readers_a_standby(application: Target, na
 def test_balancers_agree_with_the_agents(cluster: Cluster, name: str) -> None:
     leader = cluster.await_healthy(60)
     expected = [set(MEMBERS), set(MEMBERS) - {leader}]
-    deadline = time.monotonic() + SECONDS_MAX
-    while (found := [fit(name, "rw"), fit(name, "ro")]) != expected:
-        assert time.monotonic() < deadline, found
+    until(
+        lambda: [fit(name, "rw"), fit(name, "ro")],
+        SECONDS_MAX,
+        f"{name}'s balancer holds {expected} for fit",
+        holds=lambda found: found == expected,
+    )
 
 
 @on_every_host
@@ -98,9 +101,11 @@ def test_a_reload_ends_no_connection(lab: Lab, application: Target) -> None:
     with Wire(replace(application, host=SETTINGS.address(name)), 10) as wire:
         wire.query("SELECT 1")
         lab.exec(name, ["systemctl", "reload", "haproxy"])
-        deadline = time.monotonic() + SECONDS_MAX
-        while not set(lab.exec(name, running)[1].split()) - set(before):
-            assert time.monotonic() < deadline
+        until(
+            lambda: set(lab.exec(name, running)[1].split()) - set(before),
+            SECONDS_MAX,
+            "The next process has taken over",
+        )
         for _ in range(3):
             with Wire(replace(application, host=SETTINGS.address(name)), 10) as another:
                 another.query("SELECT 1")

@@ -13,6 +13,7 @@ import testinfra
 from lab import Lab, Settings
 from lab.cluster import MEMBERS, Cluster
 from lab.playbook import run
+from lab.wait import until
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
@@ -184,12 +185,13 @@ def test_a_row_reaches_every_standby(cluster: Cluster, leader: str) -> None:
     cluster.query(leader, "CREATE TABLE IF NOT EXISTS pgherd_verify (n bigint)")
     mark = str(time.time_ns())
     cluster.query(leader, f"INSERT INTO pgherd_verify VALUES ({mark})")
-    deadline = time.monotonic() + 10
-    missing = set(MEMBERS)
-    while missing and time.monotonic() < deadline:
-        sql = f"SELECT count(*) FROM pgherd_verify WHERE n = {mark}"
-        missing = {name for name in missing if cluster.query(name, sql) != [("1",)]}
-    assert not missing
+    sql = f"SELECT count(*) FROM pgherd_verify WHERE n = {mark}"
+    until(
+        lambda: [name for name in MEMBERS if cluster.query(name, sql) != [("1",)]],
+        10,
+        "Every member has the row",
+        holds=lambda missing: not missing,
+    )
     cluster.query(leader, "DROP TABLE pgherd_verify")
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ import pytest
 from lab import Lab, Settings
 from lab.cluster import MEMBERS, Cluster
 from lab.playbook import run
+from lab.wait import until
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
@@ -162,9 +162,7 @@ def test_a_request_to_cancel_finds_its_query(application: Target, leader: Target
                 f"WHERE usename = '{application.user}' AND wait_event = 'PgSleep'"
             )
             connection.pgconn.send_query(b"SELECT pg_sleep(60)")
-            deadline = time.monotonic() + 30
-            while admin.query(sleeping) != [("1",)]:
-                assert time.monotonic() < deadline
+            until(lambda: admin.query(sleeping) == [("1",)], 30, "The query runs")
         cancel.cancel()
         result = connection.pgconn.get_result()
         assert result is not None

@@ -12,6 +12,7 @@ import pytest
 from lab import Lab, Settings
 from lab.cluster import MEMBERS
 from lab.progress import Progress
+from lab.wait import until
 
 SETTINGS: Final = Settings.from_environment()
 STATISTICS: Final = 7000
@@ -34,9 +35,12 @@ def holders(lab: Lab) -> list[str]:
 
 def await_holder(lab: Lab, other_than: str = "") -> str:
     """Return the one host that has the address, once it is not *other_than*."""
-    deadline = time.monotonic() + SECONDS_MAX
-    while len(found := holders(lab)) != 1 or found == [other_than]:
-        assert time.monotonic() < deadline, found
+    found = until(
+        lambda: holders(lab),
+        SECONDS_MAX,
+        f"One host has {SETTINGS.vip}",
+        holds=lambda names: len(names) == 1 and names != [other_than],
+    )
     return found[0]
 
 

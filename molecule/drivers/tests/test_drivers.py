@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from lab.applications import DRIVERS, HOST, Applications
 from lab.cluster import CLUSTER_NAME, MEMBERS, Cluster
 from lab.documented import kind, strings
 from lab.entrance import Entrance
+from lab.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -49,18 +49,17 @@ def shown(section: str) -> list[tuple[str, str, bool]]:
 
 def await_rows(applications: Applications, runs: Iterable[str]) -> None:
     """Wait until each of *runs* has begun to write."""
-    deadline = time.monotonic() + WITHIN
-    while min(applications.written(run) for run in runs) < BEGUN:
-        assert time.monotonic() < deadline, "they do not write"
-        time.sleep(0.1)
+    until(
+        lambda: min(applications.written(run) for run in runs),
+        WITHIN,
+        "They all write",
+        holds=lambda written: written >= BEGUN,
+    )
 
 
 def come_to(wanted: Any, ask: Callable[[], Any]) -> None:
     """Ask until the answer is *wanted*: balancers learn a moment later who leads no more."""
-    deadline = time.monotonic() + WITHIN
-    while (told := ask()) != wanted:
-        assert time.monotonic() < deadline, told
-        time.sleep(0.1)
+    until(ask, WITHIN, f"The answer is {wanted}", holds=lambda told: told == wanted)
 
 
 @pytest.fixture(scope="session")

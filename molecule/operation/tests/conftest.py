@@ -16,6 +16,7 @@ import pytest
 from lab import Lab, Settings
 from lab.cluster import Cluster
 from lab.probe import Probe
+from lab.wait import until
 from lab.wire import Wire, WireError
 
 if TYPE_CHECKING:
@@ -69,13 +70,7 @@ class Bench:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds; an agent that does not answer does not end the wait."""
-        deadline = time.monotonic() + WITHIN
-        while True:
-            with contextlib.suppress(OSError, WireError):
-                if condition():
-                    return
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.1)
+        until(condition, WITHIN, "What was asked for", passing=(OSError, WireError))
 
     def has_restarted(self, host: str, before: str) -> bool:
         """Tell whether *host*'s PostgreSQL is another one than the one started at *before*."""

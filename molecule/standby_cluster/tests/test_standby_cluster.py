@@ -20,15 +20,15 @@ import pytest
 
 from lab import Lab, Settings
 from lab.cluster import MEMBERS, Cluster
-from lab.errors import LabError
 from lab.playbook import SITE, deploy, run
 from lab.probe import Probe
 from lab.stage import await_synchronous
 from lab.store import Store
+from lab.wait import until
 from lab.wire import Wire, WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -62,7 +62,7 @@ class Story:
             found[:] = [host for host in hosts if self.role(host) == role]
             return bool(found)
 
-        wait(f"{role} among {hosts}", holds)
+        until(holds, SECONDS_MAX, f"{role} among {hosts}")
         return found[0]
 
     def writes_go_on(self) -> None:
@@ -73,7 +73,7 @@ class Story:
         """Wait until all rows that are acknowledged now are on *hosts*."""
         wanted = {row.number for row in self.probe.acknowledged}
         for host in hosts:
-            wait(f"rows on {host}", partial(self._has, host, wanted))
+            until(partial(self._has, host, wanted), SECONDS_MAX, f"rows on {host}")
 
     def _has(self, host: str, wanted: set[int]) -> bool:
         try:
@@ -105,15 +105,6 @@ class Story:
         """Return how to follow the cluster of *hosts*."""
         names = ",".join(self.lab.settings.address(host) for host in hosts)
         return {"host": names, "port": 5432}
-
-
-def wait(what: str, holds: Callable[[], bool]) -> None:
-    """Wait until *holds*; raises LabError."""
-    deadline = time.monotonic() + SECONDS_MAX
-    while not holds():
-        if time.monotonic() > deadline:
-            raise LabError(f"{what}: not so in {SECONDS_MAX:g} s")
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -164,13 +155,13 @@ def test_a_member_streams_from_another_one_while_that_is_there(story: Story) -> 
     fragment = json.dumps({"tags": {"replicatefrom": middle}})
     path = "/etc/pgherd/conf.d/90-tags.yml"
     story.lab.exec(last, ["sh", "-c", f"echo '{fragment}' > {path}; systemctl reload pgherd"])
-    wait("a cascade", lambda: story.streams(middle, last))
+    until(lambda: story.streams(middle, last), SECONDS_MAX, "a cascade")
     story.lab.kill(middle)
     killed = time.monotonic()
-    wait("the leader is followed", lambda: story.streams(leader, last))
+    until(lambda: story.streams(leader, last), SECONDS_MAX, "the leader is followed")
     sys.stdout.write(f"\nback with the leader after {time.monotonic() - killed:.2f} s\n")
     story.lab.start(middle, wait=False)
-    wait("a cascade again", lambda: story.streams(middle, last))
+    until(lambda: story.streams(middle, last), SECONDS_MAX, "a cascade again")
     story.lab.exec(last, ["sh", "-c", f"rm {path}; systemctl reload pgherd"])
     await_synchronous(story.home, Store(story.lab))
 

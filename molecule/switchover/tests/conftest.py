@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from lab import Lab, Settings
 from lab.cluster import MEMBERS, Cluster
 from lab.entrance import IMPATIENT_SECONDS, PATIENT_SECONDS, Crowd, Entrance
 from lab.pgbench import initialize
+from lab.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,13 +66,7 @@ class Bench:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds; an agent that does not answer does not end the wait."""
-        deadline = time.monotonic() + WITHIN
-        while True:
-            with contextlib.suppress(OSError):
-                if condition():
-                    return
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.02)
+        until(condition, WITHIN, "What was asked for", passing=(OSError,), every=0.02)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import pytest
 from lab.cluster import MEMBERS, REST_PORT
 from lab.patroni_tools import HOST
 from lab.probe import Probe
+from lab.wait import until
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def up(lab: Lab) -> dict[str, set[str]]:
 
 
 def await_up(lab: Lab, leader: str) -> None:
-    """Wait until every listener has those members up that it must; raises AssertionError."""
+    """Wait until every listener has those members up that it must; raises LabError."""
     others = set(MEMBERS) - {leader}
     wanted: dict[str, set[str]] = {
         "primary": {leader},
@@ -108,10 +109,13 @@ def await_up(lab: Lab, leader: str) -> None:
         "read_only": set(MEMBERS),
         "asynchronous": set(),
     }
-    deadline = time.monotonic() + SEEN_SECONDS_MAX
-    while (found := up(lab)) != wanted:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+    until(
+        lambda: up(lab),
+        SEEN_SECONDS_MAX,
+        f"{leader} and the others are up where they must",
+        holds=lambda found: found == wanted,
+        every=0.2,
+    )
 
 
 def through(cluster: Cluster, port: int) -> Target:

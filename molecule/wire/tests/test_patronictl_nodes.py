@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from lab import LabError, processes
 from lab.cluster import CLUSTER_NAME, MEMBERS
 from lab.patroni_tools import after
+from lab.wait import until
 
 if TYPE_CHECKING:
     from lab import Lab
@@ -118,10 +118,13 @@ def test_a_scheduled_restart_is_shown_and_can_be_called_off(
 
 
 def await_schedule(tools: Tools, name: str, *, there: bool) -> None:
-    """Wait until the list shows a planned restart of *name*, or none; raises AssertionError."""
-    deadline = time.monotonic() + RESTARTED_SECONDS_MAX
-    while ("Scheduled restart" in tools.listed()[name]) != there:
-        assert time.monotonic() < deadline
+    """Wait until the list shows a planned restart of *name*, or none; raises LabError."""
+    until(
+        lambda: tools.listed()[name],
+        RESTARTED_SECONDS_MAX,
+        "A planned restart is shown" if there else "No planned restart is shown",
+        holds=lambda row: ("Scheduled restart" in row) == there,
+    )
 
 
 def test_a_scheduled_restart_happens(
@@ -131,10 +134,12 @@ def test_a_scheduled_restart_happens(
     words = (standbys[1], "--scheduled", tools.soon(), FORCE)
     said = tools.patronictl("restart", CLUSTER_NAME, *words)
     assert f"Success: restart scheduled on member {standbys[1]}" in said
-    deadline = time.monotonic() + RESTARTED_SECONDS_MAX
-    while not (found := restarted(before, postmasters(lab))):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    found = until(
+        lambda: restarted(before, postmasters(lab)),
+        RESTARTED_SECONDS_MAX,
+        "A PostgreSQL has been restarted",
+        every=0.2,
+    )
     assert found == {standbys[1]}
     assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == leader
     await_schedule(tools, standbys[1], there=False)

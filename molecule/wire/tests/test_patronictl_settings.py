@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -14,6 +13,7 @@ from lab import LabError, processes
 from lab.cluster import CLUSTER_NAME, MEMBERS
 from lab.patroni_tools import HOST
 from lab.store import Store
+from lab.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +41,14 @@ def settings_as_before(lab: Lab, cluster: Cluster) -> Iterator[None]:
 
 
 def await_shown(cluster: Cluster, parameter: str, value: str) -> None:
-    """Wait until every member's PostgreSQL shows *value*; raises AssertionError."""
-    deadline = time.monotonic() + APPLIED_SECONDS_MAX
-    while {cluster.query(name, f"SHOW {parameter}")[0][0] for name in MEMBERS} != {value}:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    """Wait until every member's PostgreSQL shows *value*; raises LabError."""
+    until(
+        lambda: {cluster.query(name, f"SHOW {parameter}")[0][0] for name in MEMBERS},
+        APPLIED_SECONDS_MAX,
+        f"{parameter} is {value} everywhere",
+        holds=lambda found: found == {value},
+        every=0.2,
+    )
 
 
 def test_edit_config_shows_the_change_and_makes_it(
@@ -104,9 +107,12 @@ def test_cluster_config_has_changed_after_an_edit(tools: Tools) -> None:
     assert tools.check(*check).code == 0
     said = tools.patronictl("edit-config", "--set", "maximum_lag_on_syncnode=4194304", FORCE)
     assert said.endswith("Configuration changed\n")
-    deadline = time.monotonic() + APPLIED_SECONDS_MAX
-    while (found := tools.check(*check)).code == 0:
-        assert time.monotonic() < deadline
+    found = until(
+        lambda: tools.check(*check),
+        APPLIED_SECONDS_MAX,
+        "The change is told",
+        holds=lambda result: result.code != 0,
+    )
     assert (found.code, found.figures) == (2, {"is_configuration_changed": 1})
 
 
@@ -115,10 +121,12 @@ def test_a_parameter_that_needs_a_restart_is_pending_until_then(
 ) -> None:
     before = {name: processes.pid(lab, name, processes.POSTMASTER) for name in MEMBERS}
     tools.patronictl("edit-config", "--pg", "max_prepared_transactions=7", FORCE)
-    deadline = time.monotonic() + APPLIED_SECONDS_MAX
-    while any("Pending restart" not in row for row in tools.listed().values()):
-        assert time.monotonic() < deadline
-    rows = tools.listed()
+    rows = until(
+        tools.listed,
+        APPLIED_SECONDS_MAX,
+        "Every member waits for a restart",
+        holds=lambda found: all("Pending restart" in row for row in found.values()),
+    )
     for row in rows.values():
         assert row["Pending restart"] == "*"
         assert row["Pending restart reason"] == "max_prepared_transactions: 0->7"
@@ -138,8 +146,12 @@ def test_a_parameter_that_needs_a_restart_is_pending_until_then(
     assert not set(before.items()) & set(after.items())
     # Down again: the primary first.
     tools.patronictl("edit-config", "--pg", "max_prepared_transactions=null", FORCE)
-    while "Pending restart" not in tools.listed()[leader]:
-        assert time.monotonic() < deadline + APPLIED_SECONDS_MAX
+    until(
+        lambda: tools.listed()[leader],
+        APPLIED_SECONDS_MAX,
+        f"{leader} waits for a restart",
+        holds=lambda row: "Pending restart" in row,
+    )
     for role in ("primary", "replica"):
         tools.patronictl("restart", CLUSTER_NAME, "--role", role, FORCE)
         assert cluster.await_healthy(HEALTHY_SECONDS_MAX) == leader
@@ -186,9 +198,12 @@ def no_failover_while_paused(
     before = processes.pid(lab, leader, processes.POSTMASTER)
     lab.exec(leader, ["systemctl", "stop", "pgherd"])
     try:
-        deadline = time.monotonic() + APPLIED_SECONDS_MAX
-        while (found := tools.check("cluster_has_leader", ask=standbys)).code == 0:
-            assert time.monotonic() < deadline
+        found = until(
+            lambda: tools.check("cluster_has_leader", ask=standbys),
+            APPLIED_SECONDS_MAX,
+            "Nobody leads",
+            holds=lambda result: result.code != 0,
+        )
         assert (found.code, found.figures["has_leader"]) == (2, 0)
         assert found.text.endswith("is in archive recovery.")
         for name in standbys:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from lab.cluster import CLUSTER_NAME, MEMBERS, REST_PORT
 from lab.patroni_tools import HOST
+from lab.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,11 +75,13 @@ def holders(lab: Lab, mode: str) -> list[str]:
 
 
 def await_holder(lab: Lab, mode: str, name: str) -> None:
-    """Wait until *name* alone has the address, and its neighbours know; raises AssertionError."""
-    deadline = time.monotonic() + MOVED_SECONDS_MAX
-    while (found := holders(lab, mode)) != [name]:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+    """Wait until *name* alone has the address, and its neighbours know; raises LabError."""
+    until(
+        lambda: holders(lab, mode),
+        MOVED_SECONDS_MAX,
+        f"{name} alone has the address",
+        holds=lambda found: found == [name],
+    )
     mac = lab.exec(name, ["cat", "/sys/class/net/eth0/address"])[1].strip()
     # Nothing listens there: the refusal is an answer, and by it the neighbour is known.
     connect = f"exec 3<> /dev/tcp/{address(lab, mode)}/9"
@@ -102,10 +104,12 @@ def test_the_address_leaves_a_host_without_an_agent(lab: Lab, leader: str) -> No
     await_holder(lab, "etcd", leader)
     lab.exec(leader, ["systemctl", "stop", "pgherd"])
     try:
-        deadline = time.monotonic() + MOVED_SECONDS_MAX
-        while not (found := holders(lab, "etcd")) or leader in found:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.1)
+        found = until(
+            lambda: holders(lab, "etcd"),
+            MOVED_SECONDS_MAX,
+            f"Others than {leader} have the address",
+            holds=lambda names: names and leader not in names,
+        )
         assert len(found) == 1
     finally:
         lab.exec(leader, ["systemctl", "start", "pgherd"])

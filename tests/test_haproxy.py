@@ -115,7 +115,7 @@ def test_readers_come_to_the_primary_when_no_standby_is_fit(
     world = make_world()
     for host in HOSTS:
         world.answers[host]["/pooler/ro"] = 503
-        until(lambda host=host: world.status("ro", host) == "DOWN", f"{host} is left")  # type: ignore[misc]
+    until(lambda: {world.status("ro", host) for host in HOSTS} == {"DOWN"}, "all are left")
     assert reached(world.ro).startswith("rw ")
     world.answers["b"]["/pooler/ro"] = 200
     until(lambda: world.status("ro", "b") == "UP", "b is back")

@@ -153,6 +153,17 @@ def test_no_play_loads_a_role_with_handlers_on_two_conditions(path: Path) -> Non
         assert [name for name in twice if (ROOT / "roles" / name / "handlers").is_dir()] == []
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: str(path.name)
+)
+def test_no_role_for_some_hosts_of_a_play_leaves_a_task_to_the_first(path: Path) -> None:
+    """With run_once the first host of the play decides for all, and it may not have the role."""
+    some = {role["role"] for play in load(path) for role in play.get("roles", []) if "when" in role}
+    for name in sorted(some):
+        for file in (ROOT / "roles" / name.rpartition(".")[2] / "tasks").glob("*.yml"):
+            assert [task for task in tasks(load(file)) if "run_once" in task] == [], file
+
+
 def test_the_plays_variables_are_known_to_preflight() -> None:
     """Preflight knows names by their prefix: every role must have one of those it looks for."""
     text = (ROOT / "roles" / "cluster" / "tasks" / "preflight.yml").read_text()

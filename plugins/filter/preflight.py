@@ -14,7 +14,7 @@ author: The pgherd developers
 positional: hostvars, settings
 options:
   _input:
-    description: Names of hosts by group (C(etcd), C(postgres)).
+    description: Names of hosts by group (C(etcd), C(postgres), C(balancer)).
     type: dict
     required: true
   hostvars:
@@ -251,9 +251,10 @@ def preflight(
     """
     etcd, postgres = hosts_by_group.get("etcd", []), hosts_by_group.get("postgres", [])
     hosts = list(dict.fromkeys([*etcd, *postgres]))
+    everybody = list(dict.fromkeys([*hosts, *hosts_by_group.get("balancer", [])]))
     external = bool(settings.get("etcd_external", False))
     problems = [
-        *address_problems(hosts, hostvars),
+        *address_problems(everybody, hostvars),
         *clock_problems(hosts, hostvars, float(settings.get("clock_seconds", 1))),
         *disk_problems(hosts, hostvars, int(settings.get("disk_free_mb", 0))),
         *etcd_problems(hosts, hostvars, external),

@@ -67,6 +67,14 @@ def test_an_address_of_another_host_is_refused() -> None:
     ]
 
 
+def test_a_balancer_that_is_nothing_else_has_its_own_address_too() -> None:
+    groups = {"etcd": NAMES, "postgres": NAMES, "balancer": ["ops1"]}
+    odd = host(21) | {"cluster_address": "192.0.2.77"}
+    assert check(world(ops1=odd), groups)["problems"] == [
+        "cluster_address: ops1 has no address 192.0.2.77; it has 192.0.2.21"
+    ]
+
+
 @pytest.mark.parametrize(
     ("offset", "error", "refused"),
     [(1.3, 0.2, False), (1.5, 0.2, True), (-1.5, 0.2, True), (3.0, 2.5, False)],

@@ -73,6 +73,7 @@ def plan(**changes: Any) -> dict[str, Any]:
         "max_connections": 100,
         "idle_timeout_seconds": 0,
         "slow_start_seconds": 0,
+        "near": {"host": "", "sessions": 0},
         "statistics": {"port": 7000, "networks": [], "username": "pgherd", "password": ""},
         **changes,
     }

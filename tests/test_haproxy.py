@@ -20,6 +20,7 @@ SSL_REQUEST = bytes.fromhex("0000000804D2162F")
 CANCEL_REQUEST = bytes.fromhex("0000001004D2162E0000000100000002")
 MANY = [f"10.{n}.0.0/16" for n in range(200)]
 EVERYBODY = {f"rw {host}" for host in HOSTS}
+EVERYBODY_IN_TURN = [f"rw {host}" for host in HOSTS]
 
 
 @pytest.fixture
@@ -82,6 +83,33 @@ def test_writers_are_spread_over_all_poolers_that_are_fit(
     assert {client.server for client in clients} == EVERYBODY
     for client in clients:
         client.close()
+
+
+def test_some_writers_come_to_the_pooler_beside_first(make_world: Callable[..., World]) -> None:
+    world = make_world(near={"host": "b", "sessions": 2})
+    clients = [Client(world.rw) for _ in range(6)]
+    assert [client.server for client in clients[:2]] == ["rw b", "rw b"]
+    assert sorted(client.server for client in clients) == sorted(2 * EVERYBODY_IN_TURN)
+    clients[0].close()
+    until(lambda: reached(world.rw) == "rw b", "the place that is free is taken again")
+    for client in clients[1:]:
+        client.close()
+
+
+def test_a_pooler_beside_that_refuses_is_passed_by(make_world: Callable[..., World]) -> None:
+    world = make_world(near={"host": "b", "sessions": 100})
+    assert {reached(world.rw) for _ in range(3)} == {"rw b"}
+    assert {reached(world.ro) for _ in range(3)} == {"ro a", "ro b", "ro c"}
+    world.stop("rw b")
+    assert {reached(world.rw) for _ in range(6)} == EVERYBODY - {"rw b"}
+    assert world.status("rw", "b") == "UP"
+
+
+def test_nor_is_one_used_whose_agent_says_no(make_world: Callable[..., World]) -> None:
+    world = make_world(near={"host": "b", "sessions": 100})
+    world.answers["b"]["/pooler/rw"] = 503
+    until(lambda: world.status("rw", "b") == "DOWN", "b is left")
+    assert {reached(world.rw) for _ in range(6)} == EVERYBODY - {"rw b"}
 
 
 def test_a_pooler_that_is_not_fit_loses_its_writers(make_world: Callable[..., World]) -> None:

@@ -16,7 +16,7 @@ from unittest.mock import ANY
 import psycopg
 import pytest
 
-from agent.tests.builders import cluster, config, member, view
+from agent.tests.builders import ME, cluster, config, member, primary, view
 from agent.tests.pooler_processes import WITHIN, PoolerProcess, Server
 from agent.tests.postgres_processes import unprivileged
 from pgherd.clock import boottime
@@ -29,6 +29,7 @@ from pgherd.long_transactions import (
 )
 from pgherd.pgquery import Connection
 from pgherd.pooler_config import PoolerConfig
+from pgherd.pooler_target import Target
 from pgherd.pooling import Pooling
 from pgherd.postgres import Postgres
 from pgherd.postmaster import Cage
@@ -57,7 +58,14 @@ class Site:
         """Return what an agent that begins has."""
         databases = {"*": "user=postgres"}
         pooler = PoolerConfig(self.process.socket, None, databases, self.limit)
-        return Pooling(replace(config(), pooler=pooler), boottime)
+        own = replace(
+            config().postgres,
+            socket_directory=self.server.directory,
+            port=self.server.port,
+            connect_host=self.address(0),
+            connect_port=self.server.port,
+        )
+        return Pooling(replace(config(), pooler=pooler, postgres=own), boottime)
 
     def begin(self) -> None:
         """Have an agent see to the pooler, in the place of the one before."""
@@ -132,6 +140,21 @@ async def site(server: Server) -> AsyncIterator[Site]:
 async def one(client: psycopg.AsyncConnection[Any], sql: str = WHERE) -> Any:
     row = await (await client.execute(sql)).fetchone()
     return row[0] if row else None
+
+
+async def test_the_server_of_this_host_is_reached_by_its_socket(site: Site) -> None:
+    async with await site.process.client() as client:
+        assert await one(client) == site.address(0)
+        site.pooling.look(view(primary(), cluster=cluster(ME)))
+        await site.holds(lambda: site.pooling.state.target == site.pooling.state.leader)
+        assert site.pooling.state.target == Target(ME, site.address(0), site.server.port)
+
+        async def has_no_address() -> bool:
+            return await one(client) is None
+
+        await until(has_no_address, every=0.05, within=WITHIN)
+        await site.leads(1)
+        assert await one(client) == site.address(1)
 
 
 async def test_a_client_s_connection_lives_on_while_the_leader_changes(site: Site) -> None:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from agent.tests.builders import ME, NOW, cluster, config, member, primary, standby, view
 from pgherd.model import LeaderKey, Remote
-from pgherd.pooler_target import PoolerState, Target, find_target, obstacle, render
+from pgherd.pooler_target import PoolerState, Target, by_socket, find_target, obstacle, render
 
 OWN = config().postgres
 PG1 = Target("pg1", "127.0.0.1", 5432)
@@ -103,3 +104,9 @@ def test_the_file_s_lines() -> None:
         "* = host=pg2 port=5432",
         "app = host=pg2 port=5432 pool_size=5",
     ]
+
+
+def test_the_own_server_is_reached_by_its_socket() -> None:
+    own = replace(OWN, socket_directory=Path("/run/sockets"), port=5433, connect_port=6000)
+    text = render(by_socket(PG1, own), {"*": ""})
+    assert text.splitlines()[2:] == ["* = host=/run/sockets port=5433"]

@@ -227,7 +227,7 @@ def _quoted(text: str) -> str:
 
 def _backend(plan: dict[str, Any], target: str) -> dict[str, Any]:
     lost = int(plan["timings"]["balancer_tcp_timeout_ms"])
-    return {
+    backend: dict[str, Any] = {
         "balance": "leastconn",
         "option httpchk": f"GET {_path(plan, target)}",
         "http-check": "expect status 200",
@@ -238,6 +238,12 @@ def _backend(plan: dict[str, Any], target: str) -> dict[str, Any]:
             for host, address in plan["hosts"].items()
         ],
     }
+    near = plan["near"]
+    if target == "rw" and _is_pooled(plan, target) and near["sessions"] and near["host"]:
+        # Only while it is fit, and only at the first try: what it refuses goes to another.
+        few = f"srv_conn({target}/{near['host']}) lt {near['sessions']}"
+        backend["use-server"] = f"{near['host']} if {{ {few} }}"
+    return backend
 
 
 def _server_options(plan: dict[str, Any], target: str) -> str:

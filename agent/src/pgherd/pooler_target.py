@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -97,6 +97,14 @@ def obstacle(state: PoolerState, now: float, lease_ttl: float) -> str:
     if state.heard_at is None or now - state.heard_at > lease_ttl:
         return "etcd is silent: whether the leader is still one is not known"
     return ""
+
+
+def by_socket(target: Target, own: PostgresConfig) -> Target:
+    """Return this member as *target* the short way: its socket costs less than TCP does.
+
+    A pooler spends about a tenth less processor time on a query then (bench/path).
+    """
+    return replace(target, host=str(own.socket_directory), port=own.port)
 
 
 def render(target: Target, databases: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from pgherd.errors import PoolerError
 from pgherd.pooler import PgBouncer
 from pgherd.pooler_config import PoolerConfig
-from pgherd.pooler_target import PoolerState, find_target, obstacle, render
+from pgherd.pooler_target import PoolerState, by_socket, find_target, obstacle, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -308,7 +308,9 @@ class Pooling:
         leader, file = self.state.leader, pooler.socket.target_file
         if leader is None or file is None:
             return
-        text = render(leader, self._given.databases)
+        own = self._config.postgres
+        near = by_socket(leader, own) if leader.name == self._config.name else leader
+        text = render(near, self._given.databases)
         if text == self._written:
             return
         async with asyncio.timeout(WRITE_SECONDS):

@@ -9,6 +9,8 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bench.byhand import PORT as BY_HAND_PORT
+from bench.byhand import ByHand
 from bench.pgbench import DATABASE, ROLE, Bench
 from bench.pgpool import PORT as PGPOOL_PORT
 from bench.pgpool import PgPool
@@ -68,6 +70,7 @@ class Ground:
             Route("pgbouncer", address(self.proxy), POOLER_PORT),
             Route("haproxy", settings.vip, DIRECT_PORT),
             Route("chain", settings.vip, RW),
+            Route("hand", address(self.proxy), BY_HAND_PORT),
             Route("pgpool", address(self.proxy), PGPOOL_PORT),
         ]
 
@@ -97,6 +100,7 @@ def prepared(lab: Lab, cluster: Cluster, clients: int) -> Iterator[Ground]:
     password = secrets.token_hex(16)
     addresses = tuple(lab.settings.address(host) for host in MEMBERS)
     bench, pgpool = Bench(lab, CLIENT), PgPool(lab, proxy, addresses, password)
+    by_hand = ByHand(lab, proxy, password)
     try:
         leader = allow(lab, cluster, clients + CONNECTIONS_SPARE)
         _drop(cluster, leader)
@@ -106,8 +110,10 @@ def prepared(lab: Lab, cluster: Cluster, clients: int) -> Iterator[Ground]:
         bench.fill(lab.settings.address(leader))
         pgpool.install()
         pgpool.stop()
+        by_hand.start(lab.settings.address(leader), 5432, DATABASE)
         yield Ground(lab, cluster, leader, proxy, bench, pgpool)
     finally:
+        by_hand.remove()
         pgpool.remove()
         leader = allow(lab, cluster, None)
         _drop(cluster, leader)

@@ -2,9 +2,9 @@
 """`python -m bench.path`: what poolers and balancers cost a client, and what they give it.
 
 pgbench reads and writes straight on the primary, through PgBouncer, through HAProxy, through both
-behind the address that moves, and through PgPool-II, round after round, on the same hosts. Makes
-and deploys the lab where it is missing, and puts the cluster back. Exit code 1 when a path of ours
-failed a client, 2 when the lab or the cluster cannot be had.
+behind the address that moves, through both as made by hand, and through PgPool-II, round after
+round, on the same hosts. Makes and deploys the lab where it is missing, and puts the cluster back.
+Exit code 1 when a path of ours failed a client, 2 when the lab or the cluster cannot be had.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ TITLES: Final = {
     "pgbouncer": "PgBouncer",
     "haproxy": "VIP, HAProxy",
     "chain": "VIP, HAProxy, PgBouncer",
+    "hand": "both by hand",
     "pgpool": "PgPool-II",
 }
 SCRIPTS: Final = ("reads", "writes")

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bench.samples import number
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,23 +14,13 @@ BASE: Final = "direct"
 PEER: Final = "pgpool"
 BEGIN: Final = "<!-- figures: written by python -m bench.path -->"
 END: Final = "<!-- end of the figures -->"
-# What a chain put together by hand had at 32 clients, as shares of direct, in a lab like ours.
-BY_HAND: Final = {
-    ("reads", "haproxy"): 0.57,
-    ("reads", "pgbouncer"): 0.70,
-    ("reads", "chain"): 0.54,
-    ("reads", "pgpool"): 0.37,
-    ("writes", "haproxy"): 0.71,
-    ("writes", "pgbouncer"): 0.81,
-    ("writes", "chain"): 0.60,
-    ("writes", "pgpool"): 0.54,
-}
-BY_HAND_CLIENTS: Final = 32
+BY_HAND: Final = "hand"
+OURS: Final = ("pgbouncer", "haproxy", "chain")
 NONE: Final = "none"
 
 
 def tables(results: Results, titles: Mapping[str, str]) -> str:
-    """Return the tables of every script: shares of direct, of the peer, and direct's own figures.
+    """Return the tables of every script: shares of others, and the figures themselves.
 
     titles: what the paths are called.
     """
@@ -43,6 +31,7 @@ def tables(results: Results, titles: Mapping[str, str]) -> str:
             (BASE, "tps", f"{word}: tps, direct's is 1"),
             (BASE, "p99_ms", f"{word}: p99, direct's is 1"),
             (BASE, "cpu_us", f"{word}: processor time each, direct's is 1"),
+            (BY_HAND, "tps", f"{word}: tps, the chain by hand is 1"),
             (PEER, "tps", f"{word}: tps, PgPool-II's is 1"),
         ]
         for base, figure, head in kinds:
@@ -62,7 +51,7 @@ def _shares(
 ) -> str:
     lines = _head(results, head)
     for path in results.paths:
-        if path == base or (base == PEER and path == BASE):
+        if path == base or (base != BASE and path not in OURS):
             continue
         cells = [results.share(path, base, script, n, figure) for n in results.clients]
         words = [NONE if cell is None else str(cell) for cell in cells]
@@ -96,27 +85,18 @@ def _row(head: str, cells: list[str]) -> str:
 
 
 def verdicts(results: Results, titles: Mapping[str, str]) -> list[str]:
-    """Return, a line each, how the shares of direct stand to those of a chain made by hand.
-
-    And to the peer, and how the pooled paths do with the most clients.
-    """
+    """Return, a line each, how the ways of ours stand to a chain made by hand and to the peer."""
     lines = []
-    for (script, path), by_hand in BY_HAND.items():
-        share = results.share(path, BASE, script, BY_HAND_CLIENTS)
-        if share is not None:
-            lines.append(
-                f"{script}, {BY_HAND_CLIENTS} clients, {titles[path]}: {share} of direct "
-                f"(by hand {by_hand:.2f})"
-            )
-    for script in results.scripts:
-        for path in ("chain", "pgbouncer"):
-            for clients in results.clients:
-                share = results.share(path, PEER, script, clients)
-                if share is not None:
-                    lines.append(
-                        f"{script}, {clients} clients, {titles[path]}: {number(share.median)} "
-                        "times PgPool-II"
-                    )
+    for base in (BY_HAND, PEER):
+        for script in results.scripts:
+            for path in ("chain", "pgbouncer"):
+                for clients in results.clients:
+                    share = results.share(path, base, script, clients)
+                    if share is not None:
+                        lines.append(
+                            f"{script}, {clients} clients, {titles[path]}: {share} times "
+                            f"{titles[base]}"
+                        )
     return lines
 
 

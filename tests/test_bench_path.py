@@ -138,7 +138,19 @@ def test_the_tables_show_shares_and_what_was_measured(results: Results) -> None:
     assert "Reads: processor time each, direct's is 1 | 32 clients" in text
     assert "| VIP, HAProxy, PgBouncer | 500 / 2.0 / 0.0 |" in text
     assert "| PgPool-II | none |" in text
-    assert verdicts(results, TITLES)[0].startswith("reads, 32 clients, VIP, HAProxy: 0.60")
+    assert "chain by hand" not in text
+    assert verdicts(results, TITLES) == []
+
+
+def test_the_chain_is_held_against_one_made_by_hand_and_the_peer_of_the_same_round() -> None:
+    paths = [("direct", 1000), ("chain", 500), ("hand", 400), ("pgpool", 250)]
+    found = Results(tuple(sample(path, 1, tps) for path, tps in paths))
+    assert "| Reads: tps, the chain by hand is 1 | 32 clients |" in tables(found, TITLES)
+    assert "| VIP, HAProxy, PgBouncer | 1.25 |" in tables(found, TITLES)
+    assert verdicts(found, TITLES) == [
+        "reads, 32 clients, VIP, HAProxy, PgBouncer: 1.25 times both by hand",
+        "reads, 32 clients, VIP, HAProxy, PgBouncer: 2.00 times PgPool-II",
+    ]
 
 
 def test_figures_replace_figures_and_nothing_else() -> None:

@@ -85,14 +85,21 @@ class Client:
 
     def await_rows(self, count: int, within: float = ROWS_SECONDS_MAX) -> None:
         """Wait until *count* rows more were acknowledged; raises LabError."""
-        wanted = len(self.commits) + count
+        self.await_row(len(self.commits) + count, within)
+
+    def await_row(self, wanted: int, within: float) -> None:
+        """Wait until *wanted* rows were acknowledged in all; raises LabError."""
         until(
             lambda: len(self.commits) >= wanted,
             within,
-            f"{count} commits more",
-            tell=lambda _: self.letdowns[-1].reason if self.letdowns else "no error",
+            f"{wanted} commits of a client",
+            tell=lambda _: self._progress(),
             every=0.01,
         )
+
+    def _progress(self) -> str:
+        last = self.letdowns[-1].reason if self.letdowns else "none"
+        return f"{len(self.commits)}, last error: {last}"
 
     def longest(self, since: float = float("-inf"), until: float = float("inf")) -> float:
         """Return the longest time without a commit between two moments."""

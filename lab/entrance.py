@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RW: Final = 5000
 RO: Final = 5001
+# Where the address leads without a balancer.
+POOLER_RW: Final = 6432
 APPLICATION: Final = "lab_application"
 MAKE_ROLE: Final = (
     f"DO $$ BEGIN CREATE ROLE {APPLICATION} LOGIN; "
@@ -138,8 +140,9 @@ class Crowd:
     def await_rows(self, count: int, within: float = ROWS_SECONDS_MAX) -> None:
         """Wait until every client has had *count* rows more acknowledged; raises LabError."""
         deadline = time.monotonic() + within
-        for client in self.clients:
-            client.await_rows(count, max(0.0, deadline - time.monotonic()))
+        wanted = [(client, len(client.commits) + count) for client in self.clients]
+        for client, row in wanted:
+            client.await_row(row, max(0.0, deadline - time.monotonic()))
 
     @property
     def acknowledged(self) -> int:

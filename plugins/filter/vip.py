@@ -34,7 +34,7 @@ EXAMPLES = r"""
   vars:
     settings:
       cluster_vip: 10.0.0.9
-      all: "{{ groups['balancer'] }}"
+      groups: "{{ groups }}"
 """
 
 RETURN = r"""
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 # In the order of what is asked of the host that has it: write first, then read.
 VARIABLES = {"rw": "cluster_vip", "ro": "cluster_vip_ro"}
+# Whoever stands in one of these is of the cluster, also a balancer that shall be none any more.
+GROUPS = ("etcd", "postgres", "balancer")
 # An advert names all addresses of its instance, and a receiver drops one that names others.
 SECRET_ADDRESSES = 3
 HIGHEST_PRIORITY = 254
@@ -253,13 +255,22 @@ def _owner(address: Address, hosts: list[str], hostvars: Mapping[str, Any]) -> s
     return None
 
 
-def vip_free(
-    instances: list[Mapping[str, Any]], hosts: list[str], hostvars: Mapping[str, Any]
-) -> list[dict[str, str]]:
-    """Return address and interface of those *instances* that none of *hosts* has.
+def _members(groups: Mapping[str, list[str]]) -> list[str]:
+    """Return the hosts of the cluster, each once."""
+    return list(dict.fromkeys(host for name in GROUPS for host in groups.get(name, [])))
 
+
+def vip_free(
+    instances: list[Mapping[str, Any]],
+    groups: Mapping[str, list[str]],
+    hostvars: Mapping[str, Any],
+) -> list[dict[str, str]]:
+    """Return address and interface of those *instances* that no host of *groups* has.
+
+    One that may not have it any more, for a balancer was added or taken out, may have it still.
     A host without facts (`--limit`) may be the one that has it, so there are none then.
     """
+    hosts = _members(groups)
     if not all(_facts(hostvars, host) for host in hosts):
         return []
     held = {place.ip for host in hosts for _, place in interfaces(_facts(hostvars, host))}
@@ -292,8 +303,8 @@ def vip_problems(
 ) -> list[str]:
     """Return what stands against the addresses of *settings* on *hosts*.
 
-    *settings*: cluster_vip, cluster_vip_ro, cluster_balancer, cluster_pooler, and all, the names
-    of all hosts of the cluster.
+    *settings*: cluster_vip, cluster_vip_ro, cluster_balancer, cluster_pooler, and groups, those
+    of the inventory.
     """
     addresses, problems = _parsed(settings)
     if not addresses or problems:
@@ -305,7 +316,7 @@ def vip_problems(
             "address, or leave it empty: reading has a port of its own at cluster_vip"
         )
     for variable, address in addresses.items():
-        owner = _owner(address, settings["all"], hostvars)
+        owner = _owner(address, _members(settings["groups"]), hostvars)
         if owner:
             problems.append(
                 f"{variable}: {address} is {owner}'s own address; take one that no host has"

@@ -23,7 +23,7 @@ SETTINGS = {
     "cluster_vip_ro": "",
     "cluster_balancer": "haproxy",
     "cluster_pooler": "pgbouncer",
-    "all": HOSTS,
+    "groups": {"postgres": HOSTS},
     "name": "demo",
     "host": "pg2",
     "interface": "",
@@ -227,10 +227,26 @@ def test_secret_addresses_are_loopbacks_own_and_not_those_in_use() -> None:
 
 def test_only_what_no_host_has_is_asked_for() -> None:
     found = instances(cluster_vip_ro="192.0.2.101")
-    assert vip_free(found, HOSTS, world(pg3=host(3, "192.0.2.100"))) == [
+    groups = {"postgres": HOSTS}
+    assert vip_free(found, groups, world(pg3=host(3, "192.0.2.100"))) == [
         {"address": "192.0.2.101", "interface": "eth0"}
     ]
-    assert vip_free(found, HOSTS, world(pg3={"cluster_address": "192.0.2.3"})) == []
+    assert vip_free(found, groups, world(pg3={"cluster_address": "192.0.2.3"})) == []
+
+
+def test_an_address_may_be_where_it_shall_not_be_any_more() -> None:
+    # Balancers of their own are taken out, or put in: who has the address so far is no stranger.
+    (found,) = instances()
+    apart = {"postgres": HOSTS[:2], "balancer": HOSTS[2:]}
+    assert vip_free([found], apart, world(pg3=host(3, "192.0.2.100"))) == []
+
+
+def test_the_address_of_a_balancer_that_is_not_wanted_is_refused() -> None:
+    apart = {"postgres": HOSTS[:2], "balancer": HOSTS[2:]}
+    (problem,) = problems(
+        hosts=HOSTS[:2], cluster_vip="192.0.2.3", cluster_balancer="none", groups=apart
+    )
+    assert "192.0.2.3 is pg3's own address" in problem
 
 
 def test_a_stranger_is_named() -> None:

@@ -43,7 +43,7 @@ class Move:
 
 
 def move(entrance: Entrance, target: Target, lose: Loss) -> Move:
-    """Have the address leave its host by *lose*; raises LabError, WireError or TimeoutError.
+    """Have the address leave its host by *lose*; raises LabError or WireError.
 
     Another host leads, so that it is the address alone that is waited for.
     """
@@ -94,7 +94,7 @@ def main() -> int:
                 figures = [getattr(each, name) for each in moves]
                 sys.stdout.write(f"{spread(f'{what}, {name}', figures)}\n")
             sys.stdout.flush()
-    except (LabError, WireError, TimeoutError) as error:
+    except (LabError, WireError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     sys.stdout.write(f"acknowledged rows lost: {lost}\n")

@@ -43,7 +43,7 @@ def test_rows_of_all_clients_are_waited_for_at_once() -> None:
     clients += [Three(clients) for _ in range(3)]
     crowd = Crowd(object.__new__(Entrance), TARGET, 3, 1.0, clients=list(clients))
     crowd.await_rows(10)
-    with pytest.raises(LabError, match="21 commits .* 20, last error"):
+    with pytest.raises(LabError, match=r"21 commits .* 20, last error"):
         crowd.await_rows(11)
 
 

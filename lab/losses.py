@@ -23,6 +23,14 @@ def host_lost(lab: Lab, host: str) -> Mend:
     return partial(lab.start, host)
 
 
+def keepalived_killed(lab: Lab, host: str) -> Mend:
+    """Kill Keepalived, both processes at once: with one alone the other still says good-bye."""
+    before = processes.pid(lab, host, "keepalived")
+    unit = processes.UNITS["keepalived"]
+    lab.exec(host, ["systemctl", "kill", "--kill-whom=all", "--signal=KILL", unit])
+    return partial(processes.await_back, lab, host, "keepalived", before)
+
+
 def killed(name: str) -> Loss:
     """Return what kills *name*, which systemd starts again."""
 
@@ -60,7 +68,7 @@ def of_the_address(door: str) -> dict[str, Loss]:
     name = {"haproxy": "HAProxy", "pooler": "PgBouncer"}[door]
     return {
         "host lost": host_lost,
-        "Keepalived killed": killed("keepalived"),
+        "Keepalived killed": keepalived_killed,
         f"{name} dead": dead(door),
         f"{name} hung": hung(door),
     }

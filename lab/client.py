@@ -38,7 +38,8 @@ ROWS_SECONDS_MAX: Final = 120.0
 class Commit:
     """A row that was acknowledged, at a time of time.monotonic().
 
-    server: the address of the PostgreSQL that has it; through: that of the pooler on the way.
+    server: the address of the PostgreSQL that has it; through: that of the pooler on the way. Both
+    are empty when that pooler goes by a socket, for it is on the server's host.
     """
 
     number: int

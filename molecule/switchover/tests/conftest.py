@@ -21,6 +21,7 @@ from lab.wait import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lab.client import Client
     from lab.losses import Mend
     from lab.wire import Target
 
@@ -47,8 +48,11 @@ class Bench:
     def standbys(self, leader: str) -> list[str]:
         return [host for host in MEMBERS if host != leader]
 
-    def host_at(self, address: str) -> str:
-        """Return the member whose address that is."""
+    def pooler_of(self, client: Client) -> str:
+        """Return the member whose pooler *client* wrote through: the leader's goes by a socket."""
+        address = client.commits[-1].through
+        if not address:
+            return self.cluster.await_healthy(WITHIN)
         return next(host for host in MEMBERS if self.lab.settings.address(host) == address)
 
     @contextlib.contextmanager

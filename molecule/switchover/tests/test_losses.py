@@ -47,7 +47,7 @@ def test_a_pgbouncer_is_killed(bench: Bench, how: str, lose: Loss) -> None:
     leader = bench.entrance.await_whole()
     crowd = bench.survive(
         f"PgBouncer killed {how}",
-        lambda crowd: lose(bench.lab, bench.host_at(crowd.clients[0].commits[-1].through)),
+        lambda crowd: lose(bench.lab, bench.pooler_of(crowd.clients[0])),
     )
     assert crowd.broken > 0, "nobody was connected to it"
     assert bench.entrance.await_whole() == leader

@@ -130,7 +130,7 @@ def is_under_way(bench: Bench, host: str) -> bool:
 
 def test_a_pause_ends_though_the_agent_that_made_it_is_killed(bench: Bench) -> None:
     with bench.patient() as crowd:
-        [host] = {bench.host_at(client.commits[-1].through) for client in crowd.clients[:1]}
+        host = bench.pooler_of(crowd.clients[0])
         agent = processes.pid(bench.lab, host, "agent")
         body = {"action": "pause", "operation": "lab", "within": 5}
         status, text = bench.cluster.ask(host, "POST", "/pooler", body)

@@ -31,7 +31,7 @@ PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 SEEDS ?= 2000
 
 .PHONY: help venv lock demo test test-all lint unit sim molecule drivers upgrade standby-cluster adopt \
-	faults figures bench-path lab-up lab-down lab-status clean
+	variants faults figures bench-path lab-up lab-down lab-status clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
@@ -97,9 +97,9 @@ molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 	$(TEST_LAB) python -m lab down
 	@# molecule remembers hosts it made before, and would not make them again.
 	molecule reset > /dev/null
-	@# Those left out take too long for here: make adopt, upgrade, standby-cluster.
+	@# Those left out take too long for here: make adopt, upgrade, standby-cluster, variants.
 	$(TEST_LAB) molecule test --all --exclude adopt --exclude upgrade --exclude standby_cluster \
-		--no-command-borders
+		--exclude variants --no-command-borders
 
 standby-cluster: $(STAMP) ## one cluster follows another, takes its place and gives it back
 	$(TEST_LAB) python -m lab down
@@ -118,6 +118,7 @@ test-all: test ## the tests of CI and those too long for it
 	$(TEST_LAB) python -m lab down
 	$(MAKE) drivers
 	$(MAKE) standby-cluster
+	$(MAKE) variants
 	$(MAKE) faults
 	$(FAULTS_LAB) python -m lab down
 	$(MAKE) upgrade
@@ -130,6 +131,11 @@ drivers: $(STAMP) ## every documented driver connects, and stays through a switc
 	molecule reset --scenario-name drivers > /dev/null
 	$(TEST_LAB) PGHERD_DRIVERS="libpq uri jdbc pgx pq node" molecule test --scenario-name drivers \
 		--no-command-borders
+
+variants: $(STAMP) ## other ways in: a balancer apart, no poolers, IPv6
+	$(TEST_LAB) python -m lab down
+	molecule reset --scenario-name variants > /dev/null
+	$(TEST_LAB) molecule test --scenario-name variants --no-command-borders
 
 upgrade: $(STAMP) ## from the agent of the commit PREVIOUS to this one, while clients write
 	$(TEST_LAB) python -m lab down

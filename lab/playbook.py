@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lab.cluster import INVENTORY, REPOSITORY
+import yaml
+
+from lab.cluster import CLUSTER_NAME, INVENTORY, REPOSITORY
 from lab.errors import LabError
+from lab.settings import HOST_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from lab.settings import Settings
 
 SITE: Final = "pgherd.cluster.site"
 RECAP: Final = re.compile(
@@ -44,6 +49,19 @@ def command(
     if variables:
         line += ["--extra-vars", json.dumps(dict(variables))]
     return line
+
+
+def other_groups(settings: Settings, path: Path, groups: Mapping[str, Sequence[str]]) -> Path:
+    """Write to *path* the lab's inventory with its hosts in *groups* instead; return *path*."""
+    shared = yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+    shared["cluster_secrets_dir"] = str(INVENTORY / ".secrets" / CLUSTER_NAME)
+    tree = {
+        "hosts": {name: {"lab_host_number": settings.spec(name).number} for name in HOST_NAMES},
+        "children": {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()},
+        "vars": shared,
+    }
+    path.write_text(yaml.safe_dump({"all": tree}), encoding="utf-8")
+    return path
 
 
 def environment() -> dict[str, str]:

@@ -10,10 +10,9 @@ import pytest
 import yaml
 
 from lab import Lab, Settings, faults
-from lab.cluster import CLUSTER_NAME, INVENTORY, MEMBERS, Cluster
-from lab.playbook import Outcome, run
+from lab.cluster import INVENTORY, MEMBERS, Cluster
+from lab.playbook import Outcome, other_groups, run
 from lab.progress import Progress
-from lab.settings import HOST_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,16 +122,8 @@ def test_an_address_that_answers_already_is_refused(lab: Lab, tmp_path: Path) ->
 
 
 def test_an_address_that_goes_to_other_hosts_of_the_cluster_is_not_refused(tmp_path: Path) -> None:
-    shared = yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text(encoding="utf-8"))
-    shared["cluster_secrets_dir"] = str(INVENTORY / ".secrets" / CLUSTER_NAME)
     groups = {"etcd": MEMBERS, "postgres": MEMBERS, "balancer": [BARE]}
-    tree = {
-        "hosts": {name: {"lab_host_number": SETTINGS.spec(name).number} for name in HOST_NAMES},
-        "children": {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()},
-        "vars": shared,
-    }
-    path = tmp_path / "hosts.yml"
-    path.write_text(yaml.safe_dump({"all": tree}), encoding="utf-8")
+    path = other_groups(SETTINGS, tmp_path / "hosts.yml", groups)
     outcome = run(options=["--tags", "preflight"], inventory=path)
     assert outcome.code == 0, outcome.output[-2000:]
 

@@ -157,8 +157,13 @@ def vip_instances(
 
     *settings*: host, name (of the cluster), cluster_vip, cluster_vip_ro, interface, router_id,
     secret. Raises AnsibleFilterError for a host that cannot have the address.
+
+    There are none on a host that is not among *hosts*: Ansible reads what a task is to be done
+    for before it looks whether it is to be done.
     """
-    found = []
+    found: list[dict[str, Any]] = []
+    if settings["host"] not in hosts:
+        return found
     for number, (kind, variable) in enumerate(VARIABLES.items()):
         if not settings.get(variable):
             continue

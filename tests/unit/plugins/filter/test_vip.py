@@ -116,6 +116,11 @@ def test_an_interface_that_is_named_may_have_any_address() -> None:
     assert found["peers"] == ["198.51.100.1", "198.51.100.3"]
 
 
+def test_a_host_that_may_not_have_them_has_none() -> None:
+    found = vip_instances(["ops1"], world(ops1=host(21)), SETTINGS | {"host": "pg2"})
+    assert found == []
+
+
 def test_an_interface_that_is_not_there_is_refused() -> None:
     (problem,) = problems(world(pg1=host(1) | {"keepalived_interface": "eth9"}))
     assert problem.startswith("keepalived_interface: pg1 has no interface eth9; it has eth0 192")

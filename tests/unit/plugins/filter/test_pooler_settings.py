@@ -171,8 +171,8 @@ def test_settings_are_parted_by_when_they_are_taken_over() -> None:
 def test_the_role_has_pgbouncer_itself_check_a_file(tmp_path: Path, lines: str, good: bool) -> None:
     """As root, as Ansible runs it: PgBouncer reads the file, and then refuses to run as root."""
     assert PROGRAM is not None, MISSING
-    text = (ROLE / "tasks" / "configure.yml").read_text(encoding="utf-8")
-    (command,) = re.findall(r"validate: /bin/sh -c '(.*pgbouncer .*)' %s", text)
+    text = (ROLE / "vars" / "main.yml").read_text(encoding="utf-8")
+    (command,) = re.findall(r"__pgbouncer_validate: >-\n +/bin/sh -c '(.*pgbouncer .*)' %s", text)
     file = tmp_path / "pgbouncer.ini"
     file.write_text(f"[pgbouncer]\n{lines}")
     script = command.replace("/usr/sbin/pgbouncer", shutil.which(PROGRAM) or PROGRAM)

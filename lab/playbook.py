@@ -103,9 +103,9 @@ def run(
     return Outcome(done.returncode, done.stdout, changed)
 
 
-def deploy(variables: Mapping[str, object] | None = None) -> Outcome:
-    """Run site.yml with *variables*; raises LabError, with the last lines, when it fails."""
-    outcome = run(variables=variables)
+def deploy(variables: Mapping[str, object] | None = None, options: Sequence[str] = ()) -> Outcome:
+    """Run site.yml with *variables* and *options* as `run` does; raises LabError when it fails."""
+    outcome = run(variables=variables, options=options)
     if outcome.code != 0:
         tail = "\n".join(outcome.output.splitlines()[-40:])
         raise LabError(f"site.yml failed with {outcome.code}:\n{tail}")

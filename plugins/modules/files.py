@@ -15,13 +15,15 @@ version_added: 0.1.0
 author: The pgherd developers
 options:
   files:
-    description: The files and directories, in the order in which they land.
+    description:
+      - The files and directories, in the order in which they land.
+      - Directories above one that is made are made with the same rights.
     type: list
     elements: dict
     required: true
     suboptions:
       path:
-        description: Where it is; the directory above must be there, or stand before it in the list.
+        description: Where it is; the directory of a file is there, or stands before it in the list.
         type: path
         required: true
       state:
@@ -176,10 +178,12 @@ def land(entry: dict[str, Any]) -> None:
         or (kind == "file" and state == "once")
         or (kind == "file" and content == entry["content"].encode())
     ):
-        if kind == "absent":
-            path.mkdir(mode=0o700)
-        os.chown(path, owner, group)
-        path.chmod(mode)
+        made = [each for each in (path, *path.parents) if not each.exists()]
+        for each in reversed(made):
+            each.mkdir(mode=0o700)
+        for each in made or [path]:
+            os.chown(each, owner, group)
+            each.chmod(mode)
         return
     # Only its owner may read it until it is whole and has its rights.
     descriptor, temporary = tempfile.mkstemp(

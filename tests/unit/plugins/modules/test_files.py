@@ -51,6 +51,16 @@ def test_what_is_missing_is_made_and_the_second_run_changes_nothing(tmp_path: Pa
     assert run(*entries) == ([], [])
 
 
+def test_directories_above_one_are_made_with_its_rights(tmp_path: Path) -> None:
+    path = tmp_path / "17" / "demo"
+    assert run(entry(path, state="directory", mode="0700"))[0] == [str(path)]
+    assert (mode(path.parent), mode(path)) == (0o700, 0o700)
+    tmp_path.chmod(0o755)
+    path.parent.chmod(0o750)
+    assert run(entry(path, state="directory", mode="0711"))[0] == [str(path)]
+    assert [mode(each) for each in (path, path.parent, tmp_path)] == [0o711, 0o750, 0o755]
+
+
 def test_only_what_differs_is_written_and_shown(tmp_path: Path) -> None:
     same, other = tmp_path / "same", tmp_path / "other"
     run(entry(same, "1"), entry(other, "old"))

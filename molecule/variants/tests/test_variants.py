@@ -42,15 +42,15 @@ ROWS: Final = 500
 NETWORK6: Final = "fd00:87::/64"
 VIP6: Final = "fd00:87::100"
 SPEAK6: Final = """
-mount -o remount,rw /proc/sys
+mount -o remount,bind,rw /proc/sys
 echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
-mount -o remount,ro /proc/sys
+mount -o remount,bind,ro /proc/sys
 ip -6 address replace "$1" dev eth0 nodad
 """
 FORGET6: Final = """
-mount -o remount,rw /proc/sys
+mount -o remount,bind,rw /proc/sys
 echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
-mount -o remount,ro /proc/sys
+mount -o remount,bind,ro /proc/sys
 """
 
 

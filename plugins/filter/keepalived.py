@@ -74,6 +74,8 @@ def _instance(instance: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[
         "advert_int": settings["advert_seconds"],
         "unicast_src_ip": instance["source"] if peers else False,
         "check_unicast_src": bool(peers),
+        # With IPv6 adverts would have the kernel's 64, be taken from nobody, and all would lead.
+        "unicast_ttl": TTL if peers else False,
         "unicast_peer": peers or False,
         "virtual_ipaddress": [
             f"{instance['address']} dev {instance['interface']}",

@@ -48,6 +48,8 @@ def test_an_instance_speaks_to_its_peers_only_and_takes_from_nobody() -> None:
     assert found["state"] == "BACKUP"
     assert found["nopreempt"] is True
     assert found["check_unicast_src"] is True
+    # What the peers ask for is said by this host, too: with IPv6 the kernel would say less.
+    assert found["unicast_ttl"] == 255
     assert found["unicast_peer"] == ["192.0.2.2 min_ttl 255", "192.0.2.3 min_ttl 255"]
     assert found["virtual_ipaddress"] == ["192.0.2.100/32 dev eth0", "include /secret.rw"]
 

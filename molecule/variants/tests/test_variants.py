@@ -43,13 +43,13 @@ NETWORK6: Final = "fd00:87::/64"
 VIP6: Final = "fd00:87::100"
 SPEAK6: Final = """
 mount -o remount,bind,rw /proc/sys
-echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
+for name in lo eth0; do echo 0 > /proc/sys/net/ipv6/conf/$name/disable_ipv6; done
 mount -o remount,bind,ro /proc/sys
 ip -6 address replace "$1" dev eth0 nodad
 """
 FORGET6: Final = """
 mount -o remount,bind,rw /proc/sys
-echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
+for name in lo eth0; do echo 1 > /proc/sys/net/ipv6/conf/$name/disable_ipv6; done
 mount -o remount,bind,ro /proc/sys
 """
 

@@ -68,11 +68,12 @@ def cluster_entry(path: Mapping[str, Any], ports: Mapping[str, int]) -> dict[str
     return {**entry, "multi_host": any(len(each) > 1 for each in entry.values()), "direct": direct}
 
 
-def _nearest(path: Mapping[str, Any]) -> tuple[str, Iterable[str]]:
+def _nearest(path: Mapping[str, Any]) -> tuple[str, list[str]]:
+    # Lists, for the values of Ansible's own mappings can be read only once.
     for kind in ("balancer", "pooler"):
         if path[f"{kind}s"]:
-            return kind, path[f"{kind}s"].values()
-    return "server", path["servers"].values()
+            return kind, list(path[f"{kind}s"].values())
+    return "server", list(path["servers"].values())
 
 
 def _places(hosts: Iterable[str], port: int) -> list[str]:

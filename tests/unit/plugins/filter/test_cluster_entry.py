@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.pgherd.cluster.plugins.filter.cluster_entry import cluster_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PORTS = {
     "balancer_rw": 5000,
@@ -15,7 +18,16 @@ PORTS = {
     "pooler_ro": 6433,
     "server": 5432,
 }
-HOSTS = {"one": "192.0.2.1", "two": "fd00::2"}
+
+
+class Templated(dict[str, str]):
+    """A mapping as Ansible hands it to a filter: its values can be read only once."""
+
+    def values(self) -> Iterator[str]:  # type: ignore[override]
+        yield from super().values()
+
+
+HOSTS = Templated(one="192.0.2.1", two="fd00::2")
 
 
 def entry(**changes: Any) -> dict[str, Any]:

@@ -41,7 +41,8 @@ ROLES = Path(__file__).parents[2] / "roles"
 def role_options(roles: Path, names: list[str]) -> dict[str, Any]:
     """Return the options of the entry point `main` of every role below *roles* that is in *names*.
 
-    No names mean all roles. Raises OSError when there is no such role.
+    No names mean all roles. A default that is a template is left out: a play without that role
+    would check the template itself. Raises OSError when there is no such role.
     """
     chosen = names or sorted(
         path.parents[1].name for path in roles.glob("*/meta/argument_specs.yml")
@@ -49,8 +50,14 @@ def role_options(roles: Path, names: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in chosen:
         text = (roles / name / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
-        found.update(yaml.safe_load(text)["argument_specs"]["main"].get("options", {}))
+        options = yaml.safe_load(text)["argument_specs"]["main"].get("options", {})
+        found.update({option: _without_template(spec) for option, spec in options.items()})
     return found
+
+
+def _without_template(spec: dict[str, Any]) -> dict[str, Any]:
+    is_template = "{{" in str(spec.get("default", ""))
+    return {key: value for key, value in spec.items() if key != "default" or not is_template}
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]

@@ -16,6 +16,13 @@ def test_one_role_is_read() -> None:
     assert all(name.startswith("etcd_") for name in role_options(ROLES, ["etcd"]))
 
 
+def test_a_template_is_no_default_for_plays_without_the_role() -> None:
+    found = role_options(ROLES, [])
+    assert found["cluster_rto"]["default"] == "normal"
+    assert found["haproxy_sync_check"]["choices"] == ["/sync", "/quorum"]
+    assert [name for name, spec in found.items() if "{{" in str(spec.get("default"))] == []
+
+
 def test_an_unknown_role_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         role_options(ROLES, ["no_such_role"])

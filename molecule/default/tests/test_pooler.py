@@ -88,9 +88,12 @@ def console(lab: Lab, member: str, command: str) -> str:
 @on_every_member
 def test_writes_go_to_the_leader(application: Target, leader: Target, name: str) -> None:
     with Wire(at(application, name), 30) as wire:
-        assert wire.query("SELECT host(inet_server_addr()), pg_is_in_recovery()") == [
-            (leader.host, "f")
-        ]
+        # On its own host the leader is reached by its socket, which has no address.
+        [(address, in_recovery)] = wire.query(
+            "SELECT coalesce(host(inet_server_addr()), ''), pg_is_in_recovery()"
+        )
+        own = SETTINGS.address(name) == leader.host
+        assert (address, in_recovery) == ("" if own else leader.host, "f")
         wire.query("CREATE TABLE IF NOT EXISTS written (n int); INSERT INTO written VALUES (1)")
 
 

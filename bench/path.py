@@ -110,13 +110,29 @@ def say(sample: Sample) -> None:
     sys.stdout.flush()
 
 
-def benchmark(plan: Plan, profile: str) -> Results:
+def keeping(path: Path | None) -> Callable[[Sample], None]:
+    """Return what prints every sample, and has the file *path* hold all so far.
+
+    So a run that is ended early leaves what it has measured.
+    """
+    samples: list[Sample] = []
+
+    def tell(sample: Sample) -> None:
+        say(sample)
+        samples.append(sample)
+        if path is not None:
+            path.write_text(Results(tuple(samples)).dump(), encoding="utf-8")
+
+    return tell
+
+
+def benchmark(plan: Plan, profile: str, tell: Callable[[Sample], None]) -> Results:
     """Return what *plan* gave in the lab, deployed first; raises LabError or WireError."""
     lab = Lab(progress=Progress(quiet=True))
     lab.up()
     deploy({"cluster_rto": profile, "haproxy_direct_rw_port": DIRECT_PORT})
     with prepared(lab, Cluster(lab.settings), max(plan.clients)) as ground:
-        return measure(ground, plan, say)
+        return measure(ground, plan, tell)
 
 
 def publish(results: Results) -> None:
@@ -137,7 +153,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--protocol", choices=("simple", "extended", "prepared"), default="simple")
     # 1000 servers at work on few cores leave an agent no second of its own.
     parser.add_argument("--profile", default="wan", help="the cluster's cluster_rto (wan)")
-    parser.add_argument("--save", type=Path, help="write the samples to this file, too")
+    parser.add_argument("--save", type=Path, help="keep the samples in this file, too")
     parser.add_argument("--load", type=Path, help="measure nothing: take the samples of this file")
     parser.add_argument("--publish", action="store_true", help="write docs/benchmarks.md, path.svg")
     return parser.parse_args()
@@ -151,14 +167,12 @@ def main() -> int:
     plan = Plan(words.runs, words.seconds, clients, words.protocol, paths)
     try:
         if words.load is None:
-            results = benchmark(plan, words.profile)
+            results = benchmark(plan, words.profile, keeping(words.save))
         else:
             results = load(words.load.read_text(encoding="utf-8"))
     except (LabError, WireError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
-    if words.save is not None:
-        words.save.write_text(results.dump(), encoding="utf-8")
     sys.stdout.write("\n".join([tables(results, TITLES), *verdicts(results, TITLES), ""]))
     if words.publish:
         publish(results)

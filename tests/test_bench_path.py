@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 
-from bench.path import DOCUMENT, TITLES
+from bench.path import DOCUMENT, TITLES, keeping
 from bench.path_chart import COLOURS, Panel, chart, power
 from bench.path_report import BEGIN, END, replaced, tables, verdicts
 from bench.pgbench import LATENCIES, SAMPLING, Load, parse
 from bench.pgpool import SPARE, configuration
 from bench.samples import Results, Sample, Share, load, number, percentile
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REPORT = """\
 pgbench (17.12 (Debian 17.12-0+deb13u1))
@@ -29,7 +33,9 @@ tps = 2000.0 (without initial connection time)
 
 def sample(path: str, at: int, tps: float, cpu_us: float = 0.0, error: str = "") -> Sample:
     """Return a run of reads by 32 clients."""
-    return Sample(path, "reads", 32, at, tps, 1000 / tps, cpu_us=cpu_us, error=error)
+    return Sample(
+        path, "reads", 32, at, tps, 1000 / tps if tps else 0.0, cpu_us=cpu_us, error=error
+    )
 
 
 def said(report: str, code: int = 0, latencies: str = "") -> str:
@@ -167,6 +173,14 @@ def test_figures_replace_figures_and_nothing_else() -> None:
 def test_the_document_has_a_place_for_the_figures() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     assert replaced(text, "figures") != text
+
+
+def test_a_run_that_is_ended_early_leaves_what_it_has_measured(tmp_path: Path) -> None:
+    tell = keeping(tmp_path / "samples.json")
+    kept = [sample("direct", 1, 1000), sample("chain", 1, 0, error="none served")]
+    for each in kept:
+        tell(each)
+    assert load((tmp_path / "samples.json").read_text()) == Results(tuple(kept))
 
 
 def test_the_chart_has_a_bar_and_a_figure_for_every_share(results: Results) -> None:

@@ -42,3 +42,46 @@ def test_groups_that_are_not_there_are_not_missed(
     assert plays["Run etcd"] == wanted["etcd"]
     assert plays["Run PostgreSQL and its agents"] == wanted["postgres"]
     assert plays["Run the balancers"] == wanted["postgres"] | wanted["balancer"]
+
+
+# What the roles see; a filter's own test gives it no mappings of Ansible's.
+ENTRY: Final = """\
+- hosts: postgres
+  gather_facts: false
+  tasks:
+    - name: Learn the cluster's values
+      ansible.builtin.import_role:
+        name: pgherd.cluster.cluster
+        tasks_from: inventory
+    - name: Tell the entry
+      ansible.builtin.debug:
+        msg: "rw={{ __cluster_entry.rw | join(',') }} ro={{ __cluster_entry.ro | join(',') }};"
+      run_once: true
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "rw", "ro"),
+    [
+        ({}, "192.0.2.3:5000", "192.0.2.3:5001"),
+        ({"cluster_vip": "192.0.2.9"}, "192.0.2.9:5000", "192.0.2.9:5001"),
+        ({"cluster_balancer": "none"}, "192.0.2.1:6432,192.0.2.2:6432",
+         "192.0.2.1:6433,192.0.2.2:6433"),
+        ({"cluster_balancer": "none", "cluster_pooler": "none"},
+         "192.0.2.1:5432,192.0.2.2:5432", "192.0.2.1:5432,192.0.2.2:5432"),
+    ],
+    ids=["balancers", "an address that moves", "poolers", "servers"],
+)  # fmt: skip
+def test_the_roles_know_where_clients_connect(
+    variables: dict[str, str], rw: str, ro: str, tmp_path: Path
+) -> None:
+    playbook, inventory = tmp_path / "entry.yml", tmp_path / "hosts.ini"
+    playbook.write_text(ENTRY, encoding="utf-8")
+    inventory.write_text(
+        "[postgres]\na cluster_address=192.0.2.1\nb cluster_address=192.0.2.2\n"
+        "[balancer]\nc cluster_address=192.0.2.3\n",
+        encoding="utf-8",
+    )
+    outcome = run(str(playbook), variables, inventory=inventory)
+    assert outcome.code == 0, outcome.output
+    assert f"rw={rw} ro={ro};" in " ".join(outcome.output.split())

@@ -42,7 +42,8 @@ os.kill(pid, signal.SIGKILL)
 def transaction(bench: Bench) -> Iterator[tuple[Wire, str]]:
     """Begin a transaction that has written; yields its connection and its process."""
     with Wire(bench.target, PATIENT_SECONDS) as wire:
-        wire.query(f"CREATE TABLE IF NOT EXISTS {TABLE} (pid text)")
+        # A pooler may give one transaction the server process of another one before.
+        wire.query(f"DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} (pid text)")
         wire.query("BEGIN")
         [(pid,)] = wire.query("SELECT pg_backend_pid()")
         wire.query(f"INSERT INTO {TABLE} VALUES ('{pid}')")

@@ -71,6 +71,7 @@ def plan(**changes: Any) -> dict[str, Any]:
         "sync_check": "/sync",
         "ro_lag_mb": 100,
         "max_connections": 100,
+        "threads": 1,
         "idle_timeout_seconds": 0,
         "slow_start_seconds": 0,
         "near": {"host": "", "sessions": 0},

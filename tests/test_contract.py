@@ -164,6 +164,12 @@ def test_no_role_for_some_hosts_of_a_play_leaves_a_task_to_the_first(path: Path)
             assert [task for task in tasks(load(file)) if "run_once" in task] == [], file
 
 
+def test_agents_are_told_of_poolers_before_a_pooler_can_fail() -> None:
+    """Handlers run in their file's order; those after one that fails are lost for every run."""
+    handlers = load(ROOT / "roles" / "pgbouncer" / "handlers" / "main.yml")
+    assert handlers[0]["name"] == "Tell the agent of its PgBouncers"
+
+
 def test_the_plays_variables_are_known_to_preflight() -> None:
     """Preflight knows names by their prefix: every role must have one of those it looks for."""
     text = (ROOT / "roles" / "cluster" / "tasks" / "preflight.yml").read_text()

@@ -85,6 +85,11 @@ def test_writers_are_spread_over_all_poolers_that_are_fit(
         client.close()
 
 
+def test_it_works_with_as_many_threads_as_the_plan_says(make_world: Callable[..., World]) -> None:
+    world = make_world(threads=3)
+    assert "Nbthread: 3" in world.ask("show info").splitlines()
+
+
 def test_some_writers_come_to_the_pooler_beside_first(make_world: Callable[..., World]) -> None:
     world = make_world(near={"host": "b", "sessions": 2})
     clients = [Client(world.rw) for _ in range(6)]

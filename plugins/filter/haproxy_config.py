@@ -155,6 +155,7 @@ def _global(plan: dict[str, Any]) -> dict[str, Any]:
         "stats socket": "/run/haproxy/admin.sock mode 660 level admin expose-fd listeners",
         "stats timeout": "30s",
         "server-state-file": STATE_FILE,
+        "nbthread": plan["threads"],
         "maxconn": plan["max_connections"],
     }
 

@@ -94,6 +94,12 @@ def test_statistics_metrics_and_health_are_served(name: str) -> None:
         assert text in body, path
 
 
+@on_every_host
+def test_half_of_the_cores_are_left_to_servers_and_poolers(lab: Lab, name: str) -> None:
+    cores = int(lab.exec(name, ["nproc"])[1])
+    assert f"haproxy_process_nbthread {max(1, cores // 2)}\n" in page(name, "/metrics")[1]
+
+
 def test_a_reload_ends_no_connection(lab: Lab, application: Target) -> None:
     (name, *_) = MEMBERS
     running = ["sh", "-c", "pgrep --parent $(systemctl show --property=MainPID --value haproxy)"]

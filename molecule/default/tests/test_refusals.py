@@ -103,6 +103,11 @@ def test_rules_of_the_balancer_name_place_and_nearest_key(tmp_path: Path) -> Non
     refused(outcome, "haproxy_acl[0]", "listner", "did you mean listener?")
 
 
+def test_more_threads_than_haproxy_can_have_are_refused_with_the_range(tmp_path: Path) -> None:
+    outcome = run(variables={"haproxy_threads": 65}, inventory=inventory(tmp_path, balancer=True))
+    refused(outcome, "haproxy_threads (65) is 0 to 64")
+
+
 def test_an_address_that_cannot_move_is_refused_with_the_remedy(tmp_path: Path) -> None:
     alone = {"cluster_vip": SETTINGS.vip}
     refused(

@@ -8,11 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
+    HttpBroken,
     HttpFailed,
     HttpRefused,
     HttpSilent,
+    Reply,
     Tls,
-    request_json,
+    request,
 )
 
 # What the documentation fragment `agent` describes.
@@ -37,14 +39,15 @@ class Exchange:
     accept: tuple[int, ...] = ()
     login: tuple[str, str] | None = None
 
-    def at(self, url: str) -> tuple[Any, str]:
+    def at(self, url: str) -> tuple[Reply | None, str]:
         """Return the answer of *url*, or why it is worth asking another one.
 
         Raises HttpFailed for a refusal: another agent would say the same. Raises HttpSilent when
-        something was to be changed: the agent that took the request may be at work.
+        something was to be changed: the agent that took the request may be at work. So may one
+        whose connection broke (HttpBroken).
         """
         try:
-            answer = request_json(
+            answer = request(
                 url + self.path,
                 self.body,
                 self.timeout_seconds,
@@ -55,24 +58,13 @@ class Exchange:
             )
         except HttpFailed as error:
             raise HttpFailed(f"{url}{self.path}: {error}", error.status) from error
-        except HttpSilent as error:
+        except (HttpSilent, HttpBroken) as error:
             if self.method != "GET":
-                raise HttpSilent(f"{url}{self.path}: {error}") from error
+                raise type(error)(f"{url}{self.path}: {error}") from error
             return None, f"{url}: {error}"
         except HttpRefused as error:
             return None, f"{url}: {error}"
         return answer, ""
-
-
-def _first(urls: tuple[str, ...], exchange: Exchange) -> Any:
-    """Return what the first of *urls* says that answers; raises HttpError."""
-    tried = []
-    for url in urls:
-        answer, problem = exchange.at(url)
-        if not problem:
-            return answer
-        tried.append(problem)
-    raise HttpRefused(f"no agent answers ({'; '.join(tried) or 'none was named'})")
 
 
 @dataclass(frozen=True)
@@ -87,6 +79,8 @@ class Agents:
     timeout_seconds: float = 5
     tls: Tls = field(default_factory=Tls)
     login: tuple[str, str] | None = None
+    # Who did not answer is asked after all others from then on.
+    passed_over: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Agents:
@@ -101,7 +95,7 @@ class Agents:
     def get(self, path: str, accept: tuple[int, ...] = ()) -> Any:
         """Return the JSON at *path*; statuses of 400 and above count as answers if in *accept*."""
         answers = Exchange("GET", path, None, self.timeout_seconds, self.tls, accept)
-        return _first(self.urls, answers)
+        return self._first(answers).json()
 
     def send(
         self,
@@ -110,14 +104,14 @@ class Agents:
         body: dict[str, Any] | None = None,
         timeout_seconds: float | None = None,
         at: str | None = None,
-    ) -> Any:
+    ) -> Reply:
         """Have one agent change something: that *at* a URL, else the first that can be reached.
 
         An agent that took the request and is silent then is not passed over: it may be at work.
         """
-        urls = self.urls if at is None else (at.rstrip("/"),)
         seconds = timeout_seconds or self.timeout_seconds
-        return _first(urls, Exchange(method, path, body, seconds, self.tls, (), self.login))
+        exchange = Exchange(method, path, body, seconds, self.tls, (), self.login)
+        return self._first(exchange, () if at is None else (at.rstrip("/"),))
 
     def cluster(self) -> dict[str, Any]:
         """Return the members and what is said of all of them."""
@@ -136,3 +130,14 @@ class Agents:
         """Return where the agent of *member* (an element of `/cluster`) listens, '' if unknown."""
         parts = urlsplit(str(member.get("api_url") or ""))
         return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+
+    def _first(self, exchange: Exchange, urls: tuple[str, ...] = ()) -> Reply:
+        """Return what the first of *urls* says that answers, without them of all; may raise."""
+        tried = []
+        for url in urls or sorted(self.urls, key=self.passed_over.count):
+            answer, problem = exchange.at(url)
+            if answer is not None:
+                return answer
+            self.passed_over.append(url)
+            tried.append(problem)
+        raise HttpRefused(f"no agent answers ({'; '.join(tried) or 'none was named'})")

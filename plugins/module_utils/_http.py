@@ -22,6 +22,10 @@ class HttpRefused(HttpError):
     """Nothing listens at the address, or the address cannot be reached."""
 
 
+class HttpBroken(HttpRefused):
+    """The connection ended after the request was sent: nobody knows what became of it."""
+
+
 class HttpSilent(HttpError):
     """The other side took the connection, or swallowed it, and did not answer in time."""
 
@@ -32,6 +36,23 @@ class HttpFailed(HttpError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: its HTTP status, its text, and its headers by their names in lower case."""
+
+    status: int
+    text: str
+    headers: dict[str, str]
+
+    def json(self) -> Any:
+        """Return what the text says; raises HttpFailed when it is no JSON."""
+        try:
+            return json.loads(self.text)
+        except ValueError as error:
+            text = f"answered something that is not JSON: {self.text[:80]!r}"
+            raise HttpFailed(text, 200) from error
 
 
 @dataclass(frozen=True)
@@ -61,29 +82,45 @@ def request_json(
     method: str | None = None,
     login: tuple[str, str] | None = None,
 ) -> Any:
-    """Return the JSON that *url* answers: GET without *body*, POST with it, or *method*.
+    """Return the JSON that *url* answers; else as `request`."""
+    return request(url, body, timeout_seconds, tls, accept, method, login).json()
+
+
+def request(
+    url: str,
+    body: dict[str, Any] | None = None,
+    timeout_seconds: float = 5.0,
+    tls: Tls | None = None,
+    accept: tuple[int, ...] = (),
+    method: str | None = None,
+    login: tuple[str, str] | None = None,
+) -> Reply:
+    """Return what *url* answers: GET without *body*, POST with it, or *method*.
 
     *login* is a name and a password. Statuses of 400 and above raise HttpFailed unless they are
     listed in *accept*.
-    Raises HttpRefused, HttpSilent or HttpFailed.
+    Raises HttpRefused (HttpBroken once the request was sent), HttpSilent or HttpFailed.
     """
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     if login is not None:
         token = base64.b64encode(":".join(login).encode()).decode()
         headers["Authorization"] = f"Basic {token}"
-    request = urllib.request.Request(url, data, headers, method=method)
+    asked = urllib.request.Request(url, data, headers, method=method)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}),  # a proxy of the environment must not see cluster traffic
         urllib.request.HTTPSHandler(context=(tls or Tls()).context()),
     )
     try:
-        with opener.open(request, timeout=timeout_seconds) as answer:
-            text = answer.read().decode()
+        with opener.open(asked, timeout=timeout_seconds) as answer:
+            named = {name.lower(): value for name, value in answer.headers.items()}
+            return Reply(answer.status, answer.read().decode(), named)
     except urllib.error.HTTPError as error:
         text = error.read().decode(errors="replace")
         if error.code not in accept:
             raise HttpFailed(_reason(text) or str(error), error.code) from error
+        named = {name.lower(): value for name, value in error.headers.items()}
+        return Reply(error.code, text, named)
     except (socket.timeout, TimeoutError) as error:
         raise HttpSilent(f"no answer within {timeout_seconds:g} s") from error
     except urllib.error.URLError as error:
@@ -91,11 +128,7 @@ def request_json(
             raise HttpSilent(f"no answer within {timeout_seconds:g} s") from error
         raise HttpRefused(str(error.reason)) from error
     except (http.client.HTTPException, OSError) as error:
-        raise HttpRefused(str(error) or type(error).__name__) from error
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise HttpFailed(f"answered something that is not JSON: {text[:80]!r}", 200) from error
+        raise HttpBroken(str(error) or type(error).__name__) from error
 
 
 def _reason(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.pgherd.cluster.plugins.module_utils._agents import Agents
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
+    HttpBroken,
     HttpFailed,
     HttpRefused,
     HttpSilent,
@@ -71,6 +72,23 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.fixture
+def dying() -> Iterator[str]:
+    """An address that reads the request and hangs up."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def take() -> None:
+            for _ in range(2):
+                connection, _address = listener.accept()
+                connection.recv(65536)
+                connection.close()
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 def test_the_first_that_answers_is_asked(agent: tuple[str, Asked], down: str, silent: str) -> None:
     agents = Agents((down, silent, agent[0]), timeout_seconds=0.2)
     assert agents.cluster() == {"scope": "demo"}
@@ -81,6 +99,15 @@ def test_the_first_that_answers_is_asked(agent: tuple[str, Asked], down: str, si
         "/config",
         "/history",
     ]
+
+
+def test_who_was_silent_is_asked_last_from_then_on(agent: tuple[str, Asked], silent: str) -> None:
+    agents = Agents((silent, agent[0]), timeout_seconds=0.2)
+    agents.cluster()
+    assert agents.passed_over == [silent]
+    # With a silent one before it the request would be given up.
+    agents.send("POST", "/switchover", {})
+    assert agents.passed_over == [silent]
 
 
 def test_all_that_were_tried_are_named(down: str, silent: str) -> None:
@@ -111,7 +138,9 @@ def test_only_what_changes_something_brings_the_password(
     }
     agents = Agents.of(params)
     agents.get("/cluster")
-    agents.send("POST", "/switchover", {"candidate": "pg2"})
+    reply = agents.send("POST", "/switchover", {"candidate": "pg2"})
+    assert (reply.status, reply.json()) == (200, {"scope": "demo"})
+    assert reply.headers["server"].startswith("BaseHTTP")
     assert agent[1] == [
         ("GET", "/cluster", "", None),
         ("POST", "/switchover", "Basic YW5uOnNlY3JldA==", {"candidate": "pg2"}),
@@ -126,6 +155,14 @@ def test_a_silent_agent_may_be_at_work(agent: tuple[str, Asked], silent: str) ->
     assert agent[1] == []
     agents.send("POST", "/restart", {}, at=agent[0])
     assert [path for _method, path, _login, _body in agent[1]] == ["/restart"]
+
+
+def test_an_agent_that_died_may_have_been_at_work(agent: tuple[str, Asked], dying: str) -> None:
+    agents = Agents((dying, agent[0]))
+    assert agents.cluster() == {"scope": "demo"}
+    with pytest.raises(HttpBroken, match=f"{dying}/switchover: "):
+        agents.send("POST", "/switchover", {})
+    assert [path for _method, path, _login, _body in agent[1]] == ["/cluster"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is not well in a cluster: pure checks, a sentence for each failing condition.
+
+Every check takes what was seen and what is allowed, and returns its sentences; none is a check
+that cannot fail. Private to the collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import good_states, is_well
+from ansible_collections.pgherd.cluster.plugins.module_utils._members import (
+    LEADERS,
+    VOTERS,
+    by_name,
+    is_synchronous,
+    leader_of,
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was asked of a cluster at one moment.
+
+    cluster: the body of `/cluster`; pages: that of every member's `/patroni`, None where its
+    agent did not answer.
+    """
+
+    cluster: dict[str, Any]
+    pages: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+
+    @property
+    def members(self) -> dict[str, dict[str, Any]]:
+        """The members by name."""
+        return by_name(self.cluster)
+
+    def extra(self, name: str) -> dict[str, Any]:
+        """Return what only a pgherd agent says of itself, empty where it says nothing."""
+        page = self.pages.get(name) or {}
+        return dict(page.get("pgherd") or {})
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """members: who has to be there; the rest are upper bounds, in bytes."""
+
+    members: tuple[str, ...] = ()
+    lag_bytes_max: int = 16777216
+    slot_bytes_max: int = 1073741824
+
+
+def leader(seen: Seen, _allowed: Allowed) -> list[str]:
+    """There is one leader, and it runs."""
+    leaders = [name for name, member in seen.members.items() if member.get("role") in LEADERS]
+    if len(leaders) != 1:
+        said = f"there are {len(leaders)} leaders: {', '.join(leaders)}" if leaders else ""
+        return [said or "nobody leads: no member takes writes"]
+    member = seen.members[leaders[0]]
+    if not is_well(member):
+        return [f"{leaders[0]} leads and is `{member.get('state', '')}`"]
+    return []
+
+
+def members(seen: Seen, allowed: Allowed) -> list[str]:
+    """Everybody is there, answers, and streams."""
+    problems = []
+    for name in sorted({*allowed.members, *seen.members}):
+        member = seen.members.get(name)
+        if member is None:
+            problems.append(f"{name} is not in the cluster: does its agent run?")
+        elif member.get("role") not in LEADERS and not is_well(member):
+            state, good = member.get("state", ""), " or ".join(good_states(member))
+            problems.append(f"{name} is `{state}`, not {good}")
+        elif name in seen.pages and seen.pages[name] is None:
+            problems.append(f"the agent of {name} does not answer: look at its unit pgherd")
+    return problems
+
+
+def timeline(seen: Seen, _allowed: Allowed) -> list[str]:
+    """All are on the leader's timeline."""
+    wanted = seen.members.get(leader_of(seen.cluster), {}).get("timeline")
+    return [
+        f"{name} is on timeline {member.get('timeline')}, the leader on {wanted}"
+        for name, member in sorted(seen.members.items())
+        if wanted is not None and member.get("timeline", wanted) != wanted
+    ]
+
+
+def lag(seen: Seen, allowed: Allowed) -> list[str]:
+    """No standby is further behind than is allowed."""
+    problems = []
+    for name, member in sorted(seen.members.items()):
+        behind = member.get("lag", 0)
+        if member.get("role") in LEADERS:
+            continue
+        if not isinstance(behind, int):
+            problems.append(f"nobody knows how far {name} is behind")
+        elif behind > allowed.lag_bytes_max:
+            problems.append(f"{name} is {behind} bytes behind, {allowed.lag_bytes_max} are allowed")
+    return problems
+
+
+def sync(seen: Seen, _allowed: Allowed) -> list[str]:
+    """Where commits are to wait for standbys, they do, and enough standbys are there."""
+    if not is_synchronous(seen.cluster):
+        return []
+    needed = int((seen.cluster.get("pgherd") or {}).get("acknowledgements") or 0)
+    voters = [name for name, m in sorted(seen.members.items()) if m.get("role") in VOTERS]
+    streaming = [name for name in voters if is_well(seen.members[name])]
+    if not voters:
+        return ["commits wait for no standby: the loss of the primary would lose some"]
+    if len(streaming) < needed:
+        return [f"commits wait for {needed} standbys, and {len(streaming)} of them stream"]
+    return []
+
+
+def quorum(seen: Seen, _allowed: Allowed) -> list[str]:
+    """Any one host may be lost without an end to writes. Asked of three members or more."""
+    if len(seen.members) < 3 or not is_synchronous(seen.cluster):
+        return []
+    needed = int((seen.cluster.get("pgherd") or {}).get("acknowledgements") or 0)
+    well = [n for n, m in seen.members.items() if m.get("role") in VOTERS and is_well(m)]
+    if needed and len(well) <= needed:
+        whom = ", ".join(sorted(well)) or "nobody"
+        return [f"no standby may be lost: commits need {needed}, and {whom} acknowledges"]
+    return []
+
+
+def pending_restart(seen: Seen, _allowed: Allowed) -> list[str]:
+    """No setting waits for a restart of PostgreSQL."""
+    return [
+        f"{name} waits for a restart{_why(member)}"
+        for name, member in sorted(seen.members.items())
+        if member.get("pending_restart")
+    ]
+
+
+def _why(member: dict[str, Any]) -> str:
+    reasons = member.get("pending_restart_reason") or {}
+    changes = [
+        f"{setting} {change.get('old_value')} to {change.get('new_value')}"
+        for setting, change in sorted(reasons.items())
+    ]
+    return f" ({', '.join(changes)})" if changes else ""
+
+
+def paused(seen: Seen, _allowed: Allowed) -> list[str]:
+    """The cluster looks after itself."""
+    if not seen.cluster.get("pause"):
+        return []
+    return ["the cluster is paused: nobody takes over from a lost primary"]
+
+
+def guard(seen: Seen, _allowed: Allowed) -> list[str]:
+    """A guard watches every primary whose agent says whether one does."""
+    if seen.cluster.get("pause"):
+        return []  # it is off on purpose, and `paused` says so
+    return [
+        f"no guard watches the primary {name}: look at its unit pgherd-guard"
+        for name, member in sorted(seen.members.items())
+        if member.get("role") in LEADERS and seen.extra(name).get("guarded") is False
+    ]
+
+
+def disk(seen: Seen, _allowed: Allowed) -> list[str]:
+    """Every data disk takes writes and has room."""
+    return [
+        f"the data disk of {name} is {seen.extra(name)['disk']}"
+        for name in sorted(seen.pages)
+        if seen.extra(name).get("disk", "well") != "well"
+    ]
+
+
+def slots(seen: Seen, allowed: Allowed) -> list[str]:
+    """No slot is lost, and none that nobody uses holds much back."""
+    problems = []
+    for name in sorted(seen.pages):
+        for slot, facts in sorted((seen.extra(name).get("slots") or {}).items()):
+            retained = int(facts.get("retained_bytes") or 0)
+            if facts.get("lost"):
+                problems.append(f"slot {slot} of {name} is lost: who reads it must begin anew")
+            elif not facts.get("active") and retained > allowed.slot_bytes_max:
+                problems.append(f"nobody reads slot {slot} of {name}, which keeps {retained} bytes")
+    return problems
+
+
+CHECKS: dict[str, Callable[[Seen, Allowed], list[str]]] = {
+    "leader": leader,
+    "members": members,
+    "timeline": timeline,
+    "lag": lag,
+    "sync": sync,
+    "quorum": quorum,
+    "pending_restart": pending_restart,
+    "paused": paused,
+    "guard": guard,
+    "disk": disk,
+    "slots": slots,
+}
+
+
+def examine(seen: Seen, allowed: Allowed, names: list[str]) -> dict[str, list[str]]:
+    """Return the sentences of every check in *names*, none for one that holds."""
+    return {name: CHECKS[name](seen, allowed) for name in names}

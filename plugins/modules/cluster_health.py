@@ -1,0 +1,190 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Assert that a cluster is well, now or within a bound."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_health
+short_description: Assert that a pgherd cluster is well
+description:
+  - Asks the agents and fails with a sentence for each condition that does not hold.
+  - With O(wait_seconds) it waits until all of them hold.
+version_added: 0.2.0
+author: The pgherd developers
+extends_documentation_fragment: pgherd.cluster.agent
+options:
+  members:
+    description: Names of the members that have to be there; others may be there too.
+    type: list
+    elements: str
+    default: []
+  checks:
+    description:
+      - What is looked at; without it everything.
+      - V(leader), one leads and runs; V(members), all answer and stream; V(timeline), on one timeline;
+        V(lag), within O(lag_bytes_max).
+      - V(sync), commits wait for standbys that stream, where they shall; V(quorum), any one
+        standby may be lost without an end to writes (three members or more).
+      - V(pending_restart), no setting waits for a restart; V(paused), it is not in maintenance mode.
+      - V(guard), a guard watches the primary; V(disk), the data disks are well; V(slots), no slot is
+        lost, or unused and beyond O(slot_bytes_max).
+    type: list
+    elements: str
+    choices: [leader, members, timeline, lag, sync, quorum, pending_restart, paused, guard, disk, slots]
+  lag_bytes_max:
+    description: How many bytes of WAL a standby may be behind.
+    type: int
+    default: 16777216
+  slot_bytes_max:
+    description: How many bytes of WAL a slot that nobody reads may keep.
+    type: int
+    default: 1073741824
+  wait_seconds:
+    description: How long to wait; V(0) looks once.
+    type: float
+    default: 0
+  fail:
+    description: Whether to fail when something does not hold.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    description: Reads only, so a check run is a run; it does not wait.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Go on when the cluster is well
+  pgherd.cluster.cluster_health:
+    agents: [http://10.0.0.1:8008, http://10.0.0.2:8008, http://10.0.0.3:8008]
+    members: [pg1, pg2, pg3]
+    wait_seconds: 120
+
+- name: Tell what is not well, and go on
+  pgherd.cluster.cluster_health:
+    agents: [http://10.0.0.1:8008, http://10.0.0.2:8008, http://10.0.0.3:8008]
+    fail: false
+  register: health
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether all that was looked at holds.
+  returned: always
+  type: bool
+problems:
+  description: What does not hold, a sentence each.
+  returned: always
+  type: list
+  elements: str
+checks:
+  description: The sentences of each check that was made, none where it holds.
+  returned: when an agent answered
+  type: dict
+leader:
+  description: Name of the leader, empty without one.
+  returned: always
+  type: str
+members:
+  description: The members as C(/cluster) has them.
+  returned: always
+  type: list
+  elements: dict
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pgherd.cluster.plugins.module_utils._agents import (
+    AGENT_ARGUMENTS,
+    Agents,
+)
+from ansible_collections.pgherd.cluster.plugins.module_utils._health import (
+    CHECKS,
+    Allowed,
+    Seen,
+    examine,
+)
+from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
+    HttpError,
+    request_json,
+)
+from ansible_collections.pgherd.cluster.plugins.module_utils._members import by_name, leader_of
+
+PAUSE_SECONDS = 0.5
+OPTIONS: dict[str, dict[str, Any]] = {
+    "members": {"type": "list", "elements": "str", "default": []},
+    "checks": {"type": "list", "elements": "str", "choices": list(CHECKS)},
+    "lag_bytes_max": {"type": "int", "default": 16777216},
+    "slot_bytes_max": {"type": "int", "default": 1073741824},
+    "wait_seconds": {"type": "float", "default": 0},
+    "fail": {"type": "bool", "default": True},
+}
+
+
+def page_of(agents: Agents, member: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the agent of *member* says of itself, None when it does not answer."""
+    url = f"{agents.url_of(member)}/patroni"
+    try:
+        page = request_json(url, None, agents.timeout_seconds, agents.tls, (503,))
+    except (HttpError, ValueError):  # urllib's word for no URL at all
+        return None
+    return page if isinstance(page, dict) else None
+
+
+def observe(agents: Agents) -> Seen:
+    """Ask for the cluster, then all members at the same time; raises HttpError."""
+    cluster = agents.cluster()
+    found = by_name(cluster)
+    with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
+        pages = pool.map(lambda member: page_of(agents, member), found.values())
+        return Seen(cluster, dict(zip(found, pages, strict=True)))
+
+
+def look(agents: Agents, params: dict[str, Any]) -> dict[str, Any]:
+    """Look once and return what the module returns; an agent that is silent is a problem."""
+    names = params["checks"] or list(CHECKS)
+    allowed = Allowed(tuple(params["members"]), params["lag_bytes_max"], params["slot_bytes_max"])
+    try:
+        seen = observe(agents)
+    except HttpError as error:
+        return {"healthy": False, "problems": [str(error)], "leader": "", "members": []}
+    checks = examine(seen, allowed, names)
+    # One sentence may answer two questions.
+    problems = list(dict.fromkeys(sentence for said in checks.values() for sentence in said))
+    return {
+        "healthy": not problems,
+        "problems": problems,
+        "checks": checks,
+        "leader": leader_of(seen.cluster),
+        "members": list(seen.members.values()),
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec={**AGENT_ARGUMENTS, **OPTIONS}, supports_check_mode=True)
+    params: dict[str, Any] = dict(module.params)
+    agents = Agents.of(params)
+    wait_seconds = 0 if module.check_mode else params["wait_seconds"]
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        found = look(agents, params)
+        if found["healthy"] or time.monotonic() >= deadline:
+            break
+        time.sleep(PAUSE_SECONDS)
+    if params["fail"] and not found["healthy"]:
+        after = f" after {wait_seconds:g} s" if wait_seconds else ""
+        said = "; ".join(found["problems"])
+        module.fail_json(msg=f"The cluster is not well{after}: {said}.", changed=False, **found)
+    module.exit_json(changed=False, **found)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,9 +7,8 @@ that cannot fail. Private to the collection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import good_states, is_well
 from ansible_collections.pgherd.cluster.plugins.module_utils._members import (
@@ -19,6 +18,9 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._members import (
     is_synchronous,
     leader_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Seen:
     @property
     def members(self) -> dict[str, dict[str, Any]]:
         """The members by name."""
-        return by_name(self.cluster)
+        found: dict[str, dict[str, Any]] = by_name(self.cluster)
+        return found
 
     def extra(self, name: str) -> dict[str, Any]:
         """Return what only a pgherd agent says of itself, empty where it says nothing."""

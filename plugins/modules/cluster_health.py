@@ -22,16 +22,27 @@ options:
   checks:
     description:
       - What is looked at; without it everything.
-      - V(leader), one leads and runs; V(members), all answer and stream; V(timeline), on one timeline;
-        V(lag), within O(lag_bytes_max).
+      - V(leader), one leads and runs; V(members), all answer and stream; V(timeline), they are on
+        one timeline; V(lag), they are within O(lag_bytes_max).
       - V(sync), commits wait for standbys that stream, where they shall; V(quorum), any one
         standby may be lost without an end to writes (three members or more).
-      - V(pending_restart), no setting waits for a restart; V(paused), it is not in maintenance mode.
-      - V(guard), a guard watches the primary; V(disk), the data disks are well; V(slots), no slot is
-        lost, or unused and beyond O(slot_bytes_max).
+      - V(pending_restart), no setting waits for a restart; V(paused), it is not in maintenance
+        mode; V(guard), a guard watches the primary; V(disk), the data disks are well.
+      - V(slots), no slot is lost, or unused and beyond O(slot_bytes_max).
     type: list
     elements: str
-    choices: [leader, members, timeline, lag, sync, quorum, pending_restart, paused, guard, disk, slots]
+    choices:
+      - leader
+      - members
+      - timeline
+      - lag
+      - sync
+      - quorum
+      - pending_restart
+      - paused
+      - guard
+      - disk
+      - slots
   lag_bytes_max:
     description: How many bytes of WAL a standby may be behind.
     type: int

@@ -9,7 +9,8 @@ module: failover
 short_description: Have a member of a pgherd cluster lead that may lack commits
 description:
   - For a cluster without a leader whose standbys wait for somebody who does not come back.
-  - B(Commits that only others have are lost.) With a healthy leader use M(pgherd.cluster.switchover).
+  - B(Commits that only others have are lost.)
+  - With a healthy leader use M(pgherd.cluster.switchover).
 version_added: 0.2.0
 author: The pgherd developers
 extends_documentation_fragment: pgherd.cluster.agent

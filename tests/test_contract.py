@@ -23,12 +23,12 @@ KEYWORDS = {
     "name", "when", "tags", "vars", "register", "notify", "loop", "loop_control", "run_once",
     "throttle", "no_log", "changed_when", "failed_when", "check_mode", "delegate_to", "until",
     "retries", "delay", "hosts", "connection", "gather_facts", "gather_subset", "any_errors_fatal",
-    "force_handlers", "become", "environment", "block", "listen",
+    "force_handlers", "become", "environment", "block", "rescue", "listen", "ignore_unreachable",
 }  # fmt: skip
 # Commands that only look: for these, and no others, "never changed" is the truth.
 LOOKING = [
     ["/usr/local/bin/pgherd", *words]
-    for words in (["check-config"], ["man"], ["completion", "bash"], ["dsn", "--service"])
+    for words in (["check-config"], ["man"], ["completion", "bash"], ["dsn", "--service"], ["list"])
 ]
 
 
@@ -91,6 +91,7 @@ def test_every_variable_is_used(role: Path) -> None:
         for folder in ("tasks", "templates", "handlers", "vars", "defaults")
         for path in sorted((ROOT / "roles").glob(f"*/{folder}/*"))
     )
+    text += "".join(path.read_text() for path in sorted((ROOT / "playbooks").glob("*.yml")))
     own = list(options(role)) + list(load(role / "vars" / "main.yml"))
     unused = [name for name in own if not re.search(rf"\b{name}\b(?!:)", text)]
     assert unused == []

@@ -16,6 +16,7 @@ from pgherd.history import Past
 from pgherd.model import format_lsn
 from pgherd.rejoin import is_diverged, rejoin
 from pgherd.salvage import Salvage
+from pgherd.wal import segment_bytes, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,6 +68,18 @@ async def found(node: Node, leader: Node) -> Divergence | None:
 async def switch_wal(node: Node) -> None:
     """Fill the rest of the segment up with padding."""
     await node.postgres.query("SELECT pg_switch_wal()")
+
+
+def made_in_advance(node: Node, timeline: int, position: int) -> None:
+    """Leave empty segments behind *position*, as PostgreSQL does before it writes to them.
+
+    So many of them that one is likely to come first when the directory is read.
+    """
+    wal = node.postgres.data_dir / "pg_wal"
+    size = segment_bytes(wal)
+    for number in range(1, 65):
+        with (wal / segment_name(timeline, position + number * size, size)).open("wb") as file:
+            file.truncate(size)
 
 
 async def test_two_promoted_to_one_timeline_at_one_position(three: list[Node]) -> None:
@@ -168,6 +181,7 @@ async def test_two_that_write_on_the_first_timeline(three: list[Node]) -> None:
     assert seen is not None
     assert seen.start < lost
     await crash(third)
+    made_in_advance(third, 1, padded)
     control = (await third.postgres.observe()).control
     assert control is not None
     past = await Salvage(third.postgres).past(control)

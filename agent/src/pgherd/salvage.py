@@ -17,7 +17,7 @@ from pgherd.kept import DATA, Attic
 from pgherd.methods import long_options
 from pgherd.model import format_lsn, parse_lsn
 from pgherd.programs import UNHEARD
-from pgherd.wal import record_end, segment_bytes, segment_place
+from pgherd.wal import SEGMENT, record_end, segment_bytes, segment_place, segments_from
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,14 +79,19 @@ class Salvage:
     async def _end_of_wal(self, timeline: int, start: int) -> int | None:
         """Return where the WAL that can be read from *start* on ends; None when there is none."""
         wal = self._data_dir / "pg_wal"
+        size = await asyncio.to_thread(segment_bytes, wal)
+        found = await asyncio.to_thread(segments_from, wal, [timeline], start)
+        names = [path.name for _, path in found if SEGMENT.fullmatch(path.name)]
+        if not names:
+            return None
+        # With no files given, pg_waldump takes the segments' size from whichever comes first in the
+        # directory, and gives up where that one was made in advance and is empty yet.
         line = await self._programs.last_line(
-            "pg_waldump", f"--path={wal}", f"--timeline={timeline}",
-            f"--start={format_lsn(start)}",
-        )  # fmt: skip
+            "pg_waldump", f"--path={wal}", f"--start={format_lsn(start)}", names[0], names[-1]
+        )
         record = RECORD.search(line)
         if record is None:
             return None
-        size = await asyncio.to_thread(segment_bytes, wal)
         return record_end(parse_lsn(record[2]), int(record[1]), size)
 
     async def obstacle(self, found: Divergence, use_rewind: bool) -> str:

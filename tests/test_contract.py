@@ -24,6 +24,7 @@ KEYWORDS = {
     "throttle", "no_log", "changed_when", "failed_when", "check_mode", "delegate_to", "until",
     "retries", "delay", "hosts", "connection", "gather_facts", "gather_subset", "any_errors_fatal",
     "force_handlers", "become", "environment", "block", "rescue", "listen", "ignore_unreachable",
+    "async", "poll",
 }  # fmt: skip
 # Commands that only look: for these, and no others, "never changed" is the truth.
 LOOKING = [
@@ -58,7 +59,8 @@ def tasks(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_there_is_something_to_check() -> None:
     assert [role.name for role in ROLES] == [
-        "adoption", "agent", "cluster", "etcd", "haproxy", "keepalived", "pgbouncer", "postgresql",
+        "adoption", "agent", "cluster", "drill", "etcd", "haproxy", "keepalived", "pgbouncer",
+        "postgresql",
     ]  # fmt: skip
     assert len(TASK_FILES) > 15
 
@@ -107,7 +109,7 @@ def test_the_main_file_is_a_table_of_contents(role: Path) -> None:
         assert (role / "tasks" / f"{phase}.yml").is_file()
         phases.append(phase)
     assert phases == [phase for phase in PHASES if phase in phases]
-    assert phases == PHASES or role.name in ("adoption", "cluster")
+    assert phases == PHASES or role.name in ("adoption", "cluster", "drill")
 
 
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -116,11 +116,20 @@ async def test_a_logical_subscriber_that_hangs_does_not_hold_up_the_stop() -> No
                 [row] = await query("SELECT count(*) AS found FROM pg_stat_replication")
                 return bool(row["found"])
 
+            async def is_stuck() -> bool:
+                [row] = await query(
+                    "SELECT count(*) AS found FROM pg_stat_activity "
+                    "WHERE backend_type = 'walsender' AND wait_event = 'WalSenderWriteData'"
+                )
+                return bool(row["found"])
+
             await until(is_sending, every=0.05, within=WITHIN)
             subscriber.send_signal(signal.SIGSTOP)
             await query(
                 "CREATE TABLE public.much AS SELECT repeat('x', 1000) FROM generate_series(1, 2e4)"
             )
+            # Whose connection is full can say no goodbye; before that it goes at the first word.
+            await until(is_stuck, every=0.05, within=WITHIN)
             await node.postgres.shut_down(WITHIN)
         finally:
             subscriber.kill()

@@ -23,20 +23,14 @@ from pgherd.pacing import Pacing
 from pgherd.pending_restart import PendingRestart
 from pgherd.pgfiles import Files, Upstream, local_conninfo, slot_name
 from pgherd.pglog import last_words
-from pgherd.pgquery import (
-    END_LOGICAL_WALSENDERS,
-    OBSERVE,
-    Connection,
-    instance_from_row,
-    silent_instance,
-)
+from pgherd.pgquery import OBSERVE, Connection, instance_from_row, silent_instance
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 from pgherd.programs import Programs
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
 from pgherd.slot_copies import SlotCopies
 from pgherd.slot_statements import SlotStatements
 from pgherd.waiting import POLL_SECONDS, come_true, until
-from pgherd.walsenders import Walsenders
+from pgherd.walsenders import Walsenders, end_subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -363,8 +357,7 @@ class Postgres:
         :raises PostgresError: it did not come to that.
         """
         await before_stop(self._config.postgres.before_stop)
-        with contextlib.suppress(PostgresError):
-            await self.query(END_LOGICAL_WALSENDERS)
+        await end_subscriptions(self.query)
         await self._connection.close()
         postmaster = self.postmaster()
         if postmaster is None:

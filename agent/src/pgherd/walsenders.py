@@ -1,14 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Learning at once that a standby's connection is gone: its walsender ends."""
+"""Walsenders: learning at once that one is gone, as its standby is; ending those of subscribers."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
+
+from pgherd.errors import PostgresError
+from pgherd.pgquery import END_LOGICAL_WALSENDERS
+from pgherd.waiting import POLL_SECONDS, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
+
+# A walsender that is told to end has ended after this long, seconds.
+END_SECONDS: Final = 1.0
+
+
+async def end_subscriptions(query: Callable[[str], Awaitable[list[dict[str, Any]]]]) -> None:
+    """End the logical walsenders, as far as that can be done in a second.
+
+    Once told is not enough: a walsender says goodbye, and waits without end for a subscriber that
+    does not read. Told again while it waits, it goes without a word.
+
+    :param query: asks the instance.
+    """
+
+    async def are_gone() -> bool:
+        return not await query(END_LOGICAL_WALSENDERS)
+
+    with contextlib.suppress(PostgresError, TimeoutError):
+        await until(are_gone, every=POLL_SECONDS, within=END_SECONDS)
 
 
 class Walsenders:

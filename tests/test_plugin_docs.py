@@ -21,6 +21,8 @@ FOLDERS = {
     "test": "test",
     "inventory": "inventory",
 }
+# By action group, the option that says who is asked.
+WHOM = {"agent": "agents", "etcd": "endpoints"}
 
 
 def plugins(folder: str) -> list[str]:
@@ -71,5 +73,5 @@ def test_modules_of_the_action_group_take_its_options() -> None:
         found = documented("module", [f"pgherd.cluster.{name}" for name in short])
         assert len(found) == len(short), group
         for name, entry in found.items():
-            wanted = {"agents", "username", "password", "timeout_seconds", "tls"}
+            wanted = {WHOM[group], "username", "password", "timeout_seconds", "tls"}
             assert wanted <= set(entry["doc"]["options"]), name

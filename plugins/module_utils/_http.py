@@ -22,6 +22,10 @@ class HttpRefused(HttpError):
     """Nothing listens at the address, or the address cannot be reached."""
 
 
+class HttpNobody(HttpRefused):
+    """All who could be asked refused the connection: nothing runs there."""
+
+
 class HttpBroken(HttpRefused):
     """The connection ended after the request was sent: nobody knows what became of it."""
 
@@ -81,9 +85,10 @@ def request_json(
     accept: tuple[int, ...] = (),
     method: str | None = None,
     login: tuple[str, str] | None = None,
+    token: str = "",
 ) -> Any:
     """Return the JSON that *url* answers; else as `request`."""
-    return request(url, body, timeout_seconds, tls, accept, method, login).json()
+    return request(url, body, timeout_seconds, tls, accept, method, login, token).json()
 
 
 def request(
@@ -94,18 +99,21 @@ def request(
     accept: tuple[int, ...] = (),
     method: str | None = None,
     login: tuple[str, str] | None = None,
+    token: str = "",
 ) -> Reply:
     """Return what *url* answers: GET without *body*, POST with it, or *method*.
 
-    *login* is a name and a password. Statuses of 400 and above raise HttpFailed unless they are
-    listed in *accept*.
+    *login* is a name and a password, *token* what etcd gave for them. Statuses of 400 and above
+    raise HttpFailed unless they are listed in *accept*.
     Raises HttpRefused (HttpBroken once the request was sent), HttpSilent or HttpFailed.
     """
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     if login is not None:
-        token = base64.b64encode(":".join(login).encode()).decode()
-        headers["Authorization"] = f"Basic {token}"
+        given = base64.b64encode(":".join(login).encode()).decode()
+        headers["Authorization"] = f"Basic {given}"
+    elif token:
+        headers["Authorization"] = token
     asked = urllib.request.Request(url, data, headers, method=method)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}),  # a proxy of the environment must not see cluster traffic
@@ -126,7 +134,8 @@ def request(
     except urllib.error.URLError as error:
         if isinstance(error.reason, (socket.timeout, TimeoutError)):
             raise HttpSilent(f"no answer within {timeout_seconds:g} s") from error
-        raise HttpRefused(str(error.reason)) from error
+        refused = isinstance(error.reason, ConnectionRefusedError)
+        raise (HttpNobody if refused else HttpRefused)(str(error.reason)) from error
     except (http.client.HTTPException, OSError) as error:
         raise HttpBroken(str(error) or type(error).__name__) from error
 

@@ -15,12 +15,15 @@ import pytest
 
 from lab import Lab, Settings
 from lab.cluster import Cluster
+from lab.collection import make_importable
 from lab.probe import Probe
 from lab.wait import until
 from lab.wire import Wire, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+make_importable()
 
 # Beyond this something is broken rather than slow on a busy machine.
 WITHIN = 120.0

@@ -32,7 +32,7 @@ ELSEWHERE = Holder("ann@desk", "desk", 9, "pgherd.cluster.site", time.time(), "d
 @pytest.fixture
 def store(bench: Bench) -> Iterator[EtcdStore]:
     """The lab's etcd, without a lock before and after."""
-    hosts = (bench.lab.settings.spec(name).address for name in MEMBERS)
+    hosts = (bench.lab.settings.address(name) for name in MEMBERS)
     found = EtcdStore([f"http://{address}:2379" for address in hosts])
     hold(found, ELSEWHERE, "broken")
     yield found
@@ -50,9 +50,7 @@ def play(name: str, *options: str, **variables: object) -> Outcome:
     return run(f"pgherd.cluster.{name}", variables, options, timeout_seconds=300)
 
 
-def test_a_second_playbook_is_told_who_works_on_the_cluster(
-    bench: Bench, store: EtcdStore
-) -> None:
+def test_a_second_playbook_is_told_who_works_on_the_cluster(bench: Bench, store: EtcdStore) -> None:
     hold(store, ELSEWHERE)
     for outcome in (play("pause"), run(SITE, timeout_seconds=300)):
         assert outcome.code != 0

@@ -206,6 +206,7 @@ def account(drill: Drill) -> Line:
     marks = {name: drill.event(name) for name in ("undo", "recovered", "redundant")}
     since = {name: None if at is None else round(at - zero, 3) for name, at in marks.items()}
     return {
+        "fault_made": drill.event("fault") is not None,
         "rto_seconds": round(gap[1] - gap[0], 3),
         "gap": [round(gap[0] - zero, 3), round(gap[1] - zero, 3)],
         "resumed": bool(acks) and acks[-1]["t"] >= gap[1],

@@ -42,7 +42,17 @@ if [ "$mount" = / ]; then
   exit 1
 fi
 echo "$mount/pgherd-drill-ballast" >{BALLAST}
-fallocate -l "$(df --output=avail -B1 "$mount" | tail -n 1)" "$mount/pgherd-drill-ballast"
+free() {{ df --output=avail -B1 "$mount" | tail -n 1; }}
+# A file needs blocks for its own map as well: what does not fit is halved until nothing fits.
+done=0 step=$(free)
+while [ "$step" -ge 4096 ] && [ "$(free)" -gt 0 ]; do
+  if fallocate -o "$done" -l "$step" "$mount/pgherd-drill-ballast" 2>/dev/null; then
+    done=$((done + step))
+  else
+    step=$((step / 2))
+  fi
+done
+[ "$(free)" -lt 1048576 ] || {{ echo "$mount still has $(free) bytes" >&2; exit 1; }}
 """
 EMPTY = f'[ ! -f {BALLAST} ] || {{ rm -f "$(cat {BALLAST})" && rm {BALLAST}; }}'
 

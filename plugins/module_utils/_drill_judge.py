@@ -75,6 +75,8 @@ def judge(figures: dict[str, Any], thresholds: dict[str, Any]) -> dict[str, Any]
     problems = [str(check["sentence"]) for check in checks if not check["passed"]]
     if not figures["resumed"]:
         problems.insert(0, "No row was acknowledged any more when the probe ended.")
+    if not figures["fault_made"]:
+        problems.insert(0, "The fault was not made, so these figures prove nothing.")
     return {
         "passed": not problems,
         "problems": problems,

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.playbook import run
+from lab.cluster import REPOSITORY
+from lab.playbook import command, environment, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +95,31 @@ def test_a_fault_that_nobody_undoes_ends_by_itself(bench: Bench, reports: Path) 
     bench.until(lambda: len(bench.acknowledging()) == 2)
     _, text = bench.lab.exec(leader, ["iptables", "-w", "-S"])
     assert "PGHERD_DRILL" not in text
+
+
+def test_an_interrupted_drill_ends_by_itself(bench: Bench, reports: Path) -> None:
+    """Control-C on the controller: the host mends itself, and the next drill cleans up."""
+    bench.until(lambda: len(bench.acknowledging()) == 2)
+    target = bench.leader
+    given = {**MEANT, "drill_directory": str(reports), "drill": "pooler_loss"}
+    line = command("pgherd.cluster.failover_drill", {**given, "drill_undo_seconds": 15})
+
+    def pooler() -> str:
+        words = ["systemctl", "is-active", "pgbouncer-rw"]
+        return bench.lab.exec(target, words, check=False)[1].strip()
+
+    with subprocess.Popen(
+        line, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
+    ) as run_of_it:
+        bench.until(lambda: pooler() != "active")
+        os.killpg(run_of_it.pid, signal.SIGINT)
+    assert run_of_it.returncode != 0
+    bench.until(lambda: pooler() == "active")
+    bench.until(lambda: len(bench.acknowledging()) == 2)
+    outcome = drill("agent_crash", reports)
+    assert outcome.code == 0, outcome.output
+    logins = bench.cluster.query(bench.leader, "SELECT rolname FROM pg_roles")
+    assert not any(row[0].startswith("pgherd_drill") for row in logins)
 
 
 def test_a_drill_that_costs_too_much_fails_after_its_report(bench: Bench, reports: Path) -> None:

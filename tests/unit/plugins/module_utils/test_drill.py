@@ -86,9 +86,10 @@ def test_gap_before_the_fault_does_not_count() -> None:
 
 
 def test_whole_run_counts_without_a_fault() -> None:
-    """A drill without a fault is judged from the probe's start on."""
+    """A drill whose fault could not be made counts from the probe's start on, and is failed."""
     found = figures(ack(1, 0.1), ack(2, 1.9), {"kind": "end", "t": 2.0}, fault=None)
     assert found["rto_seconds"] == 1.8
+    assert "The fault was not made" in judge(found, {})["verdict"]
 
 
 def test_never_a_row_again() -> None:
@@ -180,8 +181,8 @@ def test_leaders(lines: list[dict[str, Any]], expected: tuple[Any, ...]) -> None
 
 def sample(**more: Any) -> dict[str, Any]:
     """Return figures that are all within their limits, with *more* laid on."""
-    known = {"rto_seconds": 5.0, "rows_lost": 0, "overlap_seconds": 0.0, "client_errors": 3,
-             "redundancy_seconds": 20.0, "resumed": True, "leader_before": "pg1",
+    known = {"fault_made": True, "rto_seconds": 5.0, "rows_lost": 0, "overlap_seconds": 0.0,
+             "client_errors": 3, "redundancy_seconds": 20.0, "resumed": True, "leader_before": "pg1",
              "leader_after": "pg2", "leader_seconds": 4.0, "rows_acknowledged": 9,
              "rows_in_doubt": 0}  # fmt: skip
     return {**known, **more}

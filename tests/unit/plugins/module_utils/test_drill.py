@@ -181,10 +181,20 @@ def test_leaders(lines: list[dict[str, Any]], expected: tuple[Any, ...]) -> None
 
 def sample(**more: Any) -> dict[str, Any]:
     """Return figures that are all within their limits, with *more* laid on."""
-    known = {"fault_made": True, "rto_seconds": 5.0, "rows_lost": 0, "overlap_seconds": 0.0,
-             "client_errors": 3, "redundancy_seconds": 20.0, "resumed": True, "leader_before": "pg1",
-             "leader_after": "pg2", "leader_seconds": 4.0, "rows_acknowledged": 9,
-             "rows_in_doubt": 0}  # fmt: skip
+    known = {
+        "fault_made": True,
+        "rto_seconds": 5.0,
+        "rows_lost": 0,
+        "overlap_seconds": 0.0,
+        "client_errors": 3,
+        "redundancy_seconds": 20.0,
+        "resumed": True,
+        "leader_before": "pg1",
+        "leader_after": "pg2",
+        "leader_seconds": 4.0,
+        "rows_acknowledged": 9,
+        "rows_in_doubt": 0,
+    }
     return {**known, **more}
 
 

@@ -64,6 +64,10 @@ class Bench:
         rows = json.loads(self.cluster.rest(self.leader, "/cluster")[1])["members"]
         return [row["name"] for row in rows if row["role"] in ("quorum_standby", "sync_standby")]
 
+    def await_whole(self) -> None:
+        """Wait until commits wait for both standbys, so that any host may be lost."""
+        self.until(lambda: len(self.acknowledging()) == 2)
+
     def data_directory(self, host: str) -> str:
         return self.cluster.query(host, "SHOW data_directory")[0][0]
 
@@ -115,3 +119,9 @@ class Bench:
 def bench() -> Bench:
     lab = Lab(Settings.from_environment())
     return Bench(lab, Cluster(lab.settings))
+
+
+@pytest.fixture(autouse=True)
+def whole(bench: Bench) -> None:
+    """Begin every story with a whole cluster, whatever the one before it did."""
+    bench.await_whole()

@@ -92,14 +92,13 @@ def test_a_fault_that_nobody_undoes_ends_by_itself(bench: Bench, reports: Path) 
     )  # fmt: skip
     assert outcome.code != 0
     assert "there are not 50 rows" in outcome.output
-    bench.until(lambda: len(bench.acknowledging()) == 2)
+    bench.await_whole()
     _, text = bench.lab.exec(leader, ["iptables", "-w", "-S"])
     assert "PGHERD_DRILL" not in text
 
 
 def test_an_interrupted_drill_ends_by_itself(bench: Bench, reports: Path) -> None:
     """Control-C on the controller: the host mends itself, and the next drill cleans up."""
-    bench.until(lambda: len(bench.acknowledging()) == 2)
     target = bench.leader
     given = {**MEANT, "drill_directory": str(reports), "drill": "pooler_loss"}
     line = command("pgherd.cluster.failover_drill", {**given, "drill_undo_seconds": 15})
@@ -115,7 +114,7 @@ def test_an_interrupted_drill_ends_by_itself(bench: Bench, reports: Path) -> Non
         os.killpg(run_of_it.pid, signal.SIGINT)
     assert run_of_it.returncode != 0
     bench.until(lambda: pooler() == "active")
-    bench.until(lambda: len(bench.acknowledging()) == 2)
+    bench.await_whole()
     outcome = drill("agent_crash", reports)
     assert outcome.code == 0, outcome.output
     logins = bench.cluster.query(bench.leader, "SELECT rolname FROM pg_roles")
@@ -123,7 +122,6 @@ def test_an_interrupted_drill_ends_by_itself(bench: Bench, reports: Path) -> Non
 
 
 def test_a_drill_that_costs_too_much_fails_after_its_report(bench: Bench, reports: Path) -> None:
-    bench.until(lambda: len(bench.acknowledging()) == 2)
     outcome = drill("postgres_crash", reports, drill_thresholds={"rto_seconds_max": 0.001})
     assert outcome.code != 0
     assert "postgres_crash: " in outcome.output

@@ -43,7 +43,6 @@ def listed(bench: Bench, directory: Path) -> dict[str, Any]:
 
 
 def test_members_are_in_the_groups_of_their_roles(bench: Bench, tmp_path: Path) -> None:
-    bench.until(lambda: len(bench.acknowledging()) == 2)
     leader, standbys = bench.leader, sorted(bench.standbys)
     found = listed(bench, tmp_path)
     assert found["pgherd_primary"]["hosts"] == [leader]
@@ -57,12 +56,11 @@ def test_members_are_in_the_groups_of_their_roles(bench: Bench, tmp_path: Path) 
 
 
 def test_the_groups_follow_the_lead(bench: Bench, tmp_path: Path) -> None:
-    bench.until(lambda: len(bench.acknowledging()) == 2)
     leader, heir = bench.leader, bench.standbys[0]
     assert listed(bench, tmp_path)["pgherd_primary"]["hosts"] == [leader]
     # On the leader's host, as an operator does.
     bench.shell(leader, f"/usr/local/bin/pgherd switchover --candidate {heir} --force")
-    bench.until(lambda: len(bench.acknowledging()) == 2)
+    bench.await_whole()
     found = listed(bench, tmp_path)
     assert found["pgherd_primary"]["hosts"] == [heir]
     assert leader in found["pgherd_replicas"]["hosts"]

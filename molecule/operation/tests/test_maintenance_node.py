@@ -52,7 +52,6 @@ def drained(bench: Bench, balancer: str, node: str) -> bool:
 
 
 def test_the_leaders_host_is_taken_out_and_brought_back(bench: Bench) -> None:
-    bench.until(lambda: len(bench.acknowledging()) == 2)
     node = bench.leader
     others = [name for name in MEMBERS if name != node]
     assert changes(play(node, "--check")) > 0
@@ -72,7 +71,7 @@ def test_the_leaders_host_is_taken_out_and_brought_back(bench: Bench) -> None:
             assert states(bench, others[0]) == {"active"}
         finally:
             back = play(node, maintenance_state="end")
-        bench.until(lambda: len(bench.acknowledging()) == 2)
+        bench.await_whole()
     assert written.acknowledged > 0
     assert written.lost == 0
     assert changes(back) > 0
@@ -83,7 +82,6 @@ def test_the_leaders_host_is_taken_out_and_brought_back(bench: Bench) -> None:
 
 
 def test_queries_of_clients_may_finish_first(bench: Bench) -> None:
-    bench.until(lambda: len(bench.acknowledging()) == 2)
     node = bench.standbys[0]
     rows: list[object] = []
 
@@ -101,7 +99,7 @@ def test_queries_of_clients_may_finish_first(bench: Bench) -> None:
     finally:
         slow.join()
         play(node, maintenance_state="end")
-    bench.until(lambda: len(bench.acknowledging()) == 2)
+    bench.await_whole()
 
 
 def test_what_is_no_host_of_the_cluster_is_refused(bench: Bench) -> None:

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 LABEL: Final = "pgherd.lab"
 START_SECONDS_MAX: Final = 90
 STOP_SECONDS: Final = 30
-CAPABILITIES: Final = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE")
+CAPABILITIES: Final = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_BOOT")
 # Loop devices, for hosts with a data disk of their own.
 DISK_DEVICES: Final = ("b 7:* rmw", "c 10:237 rmw")
 

@@ -83,6 +83,23 @@ def test_a_lost_host_costs_seconds_and_no_row(bench: Bench, reports: Path) -> No
     assert not any(row[0].startswith("pgherd_drill") for row in logins)
 
 
+def test_a_host_without_power_commands_is_rebooted(bench: Bench, reports: Path) -> None:
+    """Docker starts the host again, as firmware does."""
+    leader = bench.leader
+    container = bench.lab.container(leader)
+    booted = bench.shell(leader, "stat -c %Y /proc/1")
+    container.update(restart_policy={"Name": "always"})
+    try:
+        outcome = drill("host_stop", reports, drill_power_off_command="")
+        assert outcome.code == 0, outcome.output
+    finally:
+        container.update(restart_policy={"Name": "no"})
+    assert bench.shell(leader, "stat -c %Y /proc/1") != booted
+    (result,) = results(reports)
+    assert result["figures"]["leader_after"] not in (None, leader)
+    assert result["figures"]["rows_lost"] == 0
+
+
 def test_a_fault_that_nobody_undoes_ends_by_itself(bench: Bench, reports: Path) -> None:
     """The controller is gone after the fault: the host mends itself."""
     leader = bench.leader

@@ -162,9 +162,16 @@ def _waits(member: Member) -> bool:
     return bool(member.data.get("pending_restart"))
 
 
-def _changes(member: Member | None) -> set[str]:
-    """Return whether settings with which standbys must keep up are ``raised`` or ``lowered``."""
-    reasons = member.data.get("pending_restart_reason") if member is not None else None
+def _reasons(member: Member | None) -> Any:
+    """Return what waits for a restart of *member*, as it published it."""
+    return member.data.get("pending_restart_reason") if member is not None else None
+
+
+def changes_of(reasons: Any) -> set[str]:
+    """Return whether settings with which standbys must keep up are ``raised`` or ``lowered``.
+
+    :param reasons: old and new value by name, as Patroni publishes them; may hold anything.
+    """
     found = set()
     for name, change in reasons.items() if isinstance(reasons, Mapping) else ():
         if name not in SENSITIVE or not isinstance(change, Mapping):
@@ -173,6 +180,16 @@ def _changes(member: Member | None) -> set[str]:
         if old is not None and new is not None and old != new:
             found.add("raised" if new > old else "lowered")
     return found
+
+
+def stages(changes: set[str]) -> tuple[str, ...]:
+    """Return who is restarted, in order: ``standbys`` and ``leader``; with both, standbys twice.
+
+    :param changes: what `changes_of` makes of what waits on the leader.
+    """
+    if changes == {"lowered"}:
+        return ("leader", "standbys")
+    return ("standbys", "leader", "standbys") if "lowered" in changes else ("standbys", "leader")
 
 
 def _begin(view: View, roll: Roll) -> Step | None:
@@ -191,7 +208,7 @@ def _begin(view: View, roll: Roll) -> Step | None:
 
 def _plan(view: View, roll: Roll) -> Step:
     assert view.cluster is not None
-    changes = _changes(view.cluster.members.get(view.me))
+    changes = changes_of(_reasons(view.cluster.members.get(view.me)))
     # What is lowered waits on no standby before its primary has been restarted with it.
     everybody = not roll.pending or "lowered" in changes
     members = {
@@ -201,13 +218,11 @@ def _plan(view: View, roll: Roll) -> Step:
     }
     if not members:
         return Step(roll, state="done", result="nothing waits for a restart")
-    standbys = tuple(name for name in members if name != view.me)
-    leader = tuple(name for name in members if name == view.me)
-    plan = standbys + leader
-    if changes == {"lowered"}:
-        plan = leader + standbys
-    elif changes == {"lowered", "raised"}:
-        plan = standbys + leader + standbys
+    those = {
+        "standbys": tuple(name for name in members if name != view.me),
+        "leader": tuple(name for name in members if name == view.me),
+    }
+    plan = tuple(name for stage in stages(changes) for name in those[stage])
     alone = set(view.cluster.members) <= {view.me}
     return Step(
         replace(

@@ -104,13 +104,15 @@ class Agents:
         body: dict[str, Any] | None = None,
         timeout_seconds: float | None = None,
         at: str | None = None,
+        accept: tuple[int, ...] = (),
     ) -> Reply:
         """Have one agent change something: that *at* a URL, else the first that can be reached.
 
+        Statuses of 400 and above count as answers if in *accept*.
         An agent that took the request and is silent then is not passed over: it may be at work.
         """
         seconds = timeout_seconds or self.timeout_seconds
-        exchange = Exchange(method, path, body, seconds, self.tls, (), self.login)
+        exchange = Exchange(method, path, body, seconds, self.tls, accept, self.login)
         return self._first(exchange, () if at is None else (at.rstrip("/"),))
 
     def cluster(self) -> dict[str, Any]:

@@ -6,25 +6,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
-    HttpError,
-    Tls,
-    request_json,
-)
+from ansible_collections.pgherd.cluster.plugins.module_utils._http import HttpError
+from ansible_collections.pgherd.cluster.plugins.module_utils._members import LEADERS
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+    from ansible_collections.pgherd.cluster.plugins.module_utils._agents import Agents
 
 PAUSE_SECONDS = 0.5
-# What every module takes that waits for members.
-ARGUMENTS = {
-    "url": {"type": "str", "required": True},
-    "members": {"type": "list", "elements": "str", "default": []},
-    "timeout_seconds": {"type": "float", "default": 2},
-    "unit": {"type": "str", "default": "pgherd.service"},
-    "tls": {"type": "dict", "default": {}},
-}
-LEADERS = ("leader", "standby_leader")
 
 
 def good_states(member: dict[str, Any]) -> tuple[str, ...]:
@@ -57,33 +46,54 @@ def assess(members: list[dict[str, Any]], wanted: list[str]) -> list[str]:
     return problems
 
 
-def observe(params: dict[str, Any], tls: Tls) -> dict[str, Any]:
-    """Ask the agent once and return healthy, leader, members and problems."""
-    try:
-        answer = request_json(f"{params['url']}/cluster", None, params["timeout_seconds"], tls)
-    except HttpError as error:
-        problem = f"the agent at {params['url']}: {error}"
-        return {"healthy": False, "leader": "", "members": [], "well": [], "problems": [problem]}
-    members = answer.get("members", []) if isinstance(answer, dict) else []
-    leaders = [str(member["name"]) for member in members if member.get("role") in LEADERS]
-    problems = assess(members, params["members"])
+def describe(cluster: dict[str, Any]) -> dict[str, Any]:
+    """Return what the answer of `GET /cluster` says, in a module's words."""
+    members = cluster.get("members", [])
+    leaders = [member for member in members if member.get("role") in LEADERS]
+    leader = leaders[0] if len(leaders) == 1 else {}
     return {
-        "healthy": not problems,
-        "leader": leaders[0] if len(leaders) == 1 else "",
+        "leader": str(leader.get("name", "")),
+        "timeline": leader.get("timeline"),
+        "paused": bool(cluster.get("pause")),
         "members": members,
         "well": [str(member["name"]) for member in members if is_well(member)],
-        "problems": problems,
+        "lag_bytes": {
+            str(member["name"]): lag_bytes(member)
+            for member in members
+            if member.get("role") not in LEADERS
+        },
     }
 
 
-def wait(params: dict[str, Any], tls: Tls) -> dict[str, Any]:
-    """Observe until the cluster is healthy or the bound has passed."""
-    deadline = time.monotonic() + params["wait_seconds"]
+def lag_bytes(member: dict[str, Any]) -> int | None:
+    """Return how many bytes of WAL *member* has yet to apply, None when nobody knows."""
+    lag = member.get("lag")
+    return lag if isinstance(lag, int) else None
+
+
+def observe(agents: Agents, wanted: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ask once and return the answer, and what it says, with healthy and problems.
+
+    The answer is empty when no agent gives one.
+    """
+    try:
+        cluster = agents.cluster()
+    except HttpError as error:
+        return {}, {"healthy": False, "problems": [str(error)], **describe({})}
+    problems = assess(cluster.get("members", []), wanted)
+    return cluster, {"healthy": not problems, "problems": problems, **describe(cluster)}
+
+
+def wait(
+    agents: Agents, wanted: list[str], wait_seconds: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Observe until the cluster is healthy or the bound has passed; return as observe()."""
+    deadline = time.monotonic() + wait_seconds
     while True:
-        seen = observe(params, tls)
+        cluster, seen = observe(agents, wanted)
         left = deadline - time.monotonic()
         if seen["healthy"] or left <= 0:
-            return seen
+            return cluster, seen
         time.sleep(min(PAUSE_SECONDS, left))
 
 

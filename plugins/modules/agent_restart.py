@@ -67,11 +67,8 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import (
-    ARGUMENTS,
-    journal,
-    wait,
-)
+from ansible_collections.pgherd.cluster.plugins.module_utils._agents import Agents
+from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import journal, wait
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import Tls
 
 
@@ -88,7 +85,8 @@ def run_unit(module: AnsibleModule, *words: str) -> None:
 
 def await_members(module: AnsibleModule, params: dict[str, Any], what: str) -> None:
     """Wait until the members are well; ends the module when they are not in time."""
-    seen = wait(params, Tls(**params["tls"]))
+    agents = Agents((params["url"],), params["timeout_seconds"], Tls(**params["tls"]))
+    _, seen = wait(agents, params["members"], params["wait_seconds"])
     if seen["problems"]:
         module.fail_json(
             msg=f"{what} after {params['wait_seconds']:g} s: {'; '.join(seen['problems'])}. No "
@@ -100,7 +98,14 @@ def await_members(module: AnsibleModule, params: dict[str, Any], what: str) -> N
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={**ARGUMENTS, "wait_seconds": {"type": "float", "default": 60}},
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "members": {"type": "list", "elements": "str", "default": []},
+            "wait_seconds": {"type": "float", "default": 60},
+            "timeout_seconds": {"type": "float", "default": 2},
+            "unit": {"type": "str", "default": "pgherd.service"},
+            "tls": {"type": "dict", "default": {}},
+        },
         supports_check_mode=True,
     )
     if module.check_mode:

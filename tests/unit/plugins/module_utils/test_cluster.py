@@ -6,7 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import assess, is_well
+from ansible_collections.pgherd.cluster.plugins.module_utils._cluster import (
+    assess,
+    describe,
+    is_well,
+)
 
 LEADER = {"name": "pg1", "role": "leader", "state": "running"}
 STANDBY = {"name": "pg2", "role": "replica", "state": "streaming"}
@@ -41,3 +45,25 @@ def test_assess(members: list[dict[str, Any]], problems: list[str]) -> None:
 def test_members_that_lead_or_stream_are_well() -> None:
     starting = STANDBY | {"name": "pg3", "state": "starting"}
     assert [is_well(member) for member in (LEADER, STANDBY, starting)] == [True, True, False]
+
+
+def test_what_a_cluster_is_in_a_modules_words() -> None:
+    members = [
+        LEADER | {"timeline": 3},
+        STANDBY | {"lag": 12},
+        STANDBY | {"name": "pg3", "lag": "unknown", "state": "starting"},
+    ]
+    assert describe({"members": members, "pause": True}) == {
+        "leader": "pg1",
+        "timeline": 3,
+        "paused": True,
+        "members": members,
+        "well": ["pg1", "pg2"],
+        "lag_bytes": {"pg2": 12, "pg3": None},
+    }
+
+
+@pytest.mark.parametrize("members", [[], [STANDBY], [LEADER, FIRST_STANDBY]])
+def test_without_one_leader_nobody_leads(members: list[dict[str, Any]]) -> None:
+    found = describe({"members": members})
+    assert (found["leader"], found["timeline"], found["paused"]) == ("", None, False)

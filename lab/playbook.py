@@ -103,6 +103,17 @@ def run(
     return Outcome(done.returncode, done.stdout, changed)
 
 
+def play(name: str, *options: str, **variables: object) -> Outcome:
+    """Run the collection's playbook *name* and return what came of it, as `run` does."""
+    return run(f"pgherd.cluster.{name}", variables, options, timeout_seconds=300)
+
+
+def changes(outcome: Outcome) -> int:
+    """Return how many tasks changed something; raises AssertionError if the playbook failed."""
+    assert outcome.code == 0, outcome.output
+    return sum(outcome.changed.values())
+
+
 def deploy(variables: Mapping[str, object] | None = None, options: Sequence[str] = ()) -> Outcome:
     """Run site.yml with *variables* and *options* as `run` does; raises LabError when it fails."""
     outcome = run(variables=variables, options=options)

@@ -126,8 +126,8 @@ def restarts(done: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]
     elif not done["silent"]:
         yield "Nobody waits for a restart."
     if asked["check"] and done["changes"]:
-        both = " -e config_restart=true, to restart as well" if order else ""
-        yield f"config_apply makes the change{f', with{both}' if both else ''}."
+        both = "; with -e config_restart=true it restarts them as well" if order else ""
+        yield f"config_apply makes the change{both}."
     elif order:
         yield "restart_rolling does it, or config_apply -e config_restart=true."
 

@@ -59,6 +59,10 @@ class Bench:
         _, body = self.cluster.rest(host, "/patroni")
         return dict(json.loads(body))
 
+    def stored(self) -> dict[str, Any]:
+        """Return the dynamic configuration."""
+        return dict(json.loads(self.cluster.rest(self.leader, "/config")[1]))
+
     def acknowledging(self) -> list[str]:
         """Return the members that a commit may wait for."""
         rows = json.loads(self.cluster.rest(self.leader, "/cluster")[1])["members"]

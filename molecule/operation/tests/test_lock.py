@@ -14,12 +14,11 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._lock import Holder
 from ansible_collections.pgherd.cluster.plugins.modules.etcd_lock import converge
 
 from lab.cluster import CLUSTER_NAME, MEMBERS
-from lab.playbook import SITE, run
+from lab.playbook import SITE, play, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.playbook import Outcome
     from molecule.operation.tests.conftest import Bench
 
 pytestmark = pytest.mark.timeout(400)
@@ -45,19 +44,17 @@ def hold(store: EtcdStore, who: Holder, state: str = "present") -> str:
     return str(converge(store, params, who, check=False)[0])
 
 
-def play(name: str, *options: str, **variables: object) -> Outcome:
-    """Run the playbook *name* and return what came of it."""
-    return run(f"pgherd.cluster.{name}", variables, options, timeout_seconds=300)
-
-
 def test_a_second_playbook_is_told_who_works_on_the_cluster(bench: Bench, store: EtcdStore) -> None:
     hold(store, ELSEWHERE)
-    for outcome in (play("pause"), run(SITE, timeout_seconds=300)):
+    change = {"config_changes": {"maximum_lag_on_failover": 1}}
+    refused = play("pause"), play("config_apply", **change), run(SITE, timeout_seconds=300)
+    for outcome in refused:
         assert outcome.code != 0
         assert sum(outcome.changed.values()) == 0, outcome.output
         assert "ann@desk runs pgherd.cluster.site (process 9) since " in outcome.output
         assert f"pgherd.cluster.unlock -e unlock_confirm={CLUSTER_NAME}" in outcome.output
     assert "pause" not in bench.shown(bench.leader)
+    assert bench.stored()["maximum_lag_on_failover"] != 1
     looked = play("pause", "--check")
     assert looked.code == 0, looked.output
     assert "ann@desk" in looked.output

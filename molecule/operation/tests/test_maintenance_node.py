@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.cluster import MEMBERS
-from lab.playbook import run
+from lab.playbook import changes, run
 from lab.wire import Wire
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ def play(node: str, *options: str, **variables: object) -> Outcome:
     """Run maintenance_node over *node* and return what came of it."""
     given = {"node": node, **variables}
     return run("pgherd.cluster.maintenance_node", given, options, timeout_seconds=300)
-
-
-def changes(outcome: Outcome) -> int:
-    """Return how many tasks changed something; the playbook must have succeeded."""
-    assert outcome.code == 0, outcome.output
-    return sum(outcome.changed.values())
 
 
 def states(bench: Bench, host: str) -> set[str]:

@@ -11,26 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.cluster import MEMBERS
-from lab.playbook import run
+from lab.playbook import changes, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.playbook import Outcome
     from molecule.operation.tests.conftest import Bench
 
 pytestmark = pytest.mark.timeout(400)
-
-
-def play(name: str, *options: str, **variables: object) -> Outcome:
-    """Run the playbook *name* and return what came of it."""
-    return run(f"pgherd.cluster.{name}", variables, options, timeout_seconds=300)
-
-
-def changes(outcome: Outcome) -> int:
-    """Return how many tasks changed something; the playbook must have succeeded."""
-    assert outcome.code == 0, outcome.output
-    return sum(outcome.changed.values())
 
 
 @contextlib.contextmanager

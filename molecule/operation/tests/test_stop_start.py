@@ -9,26 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.cluster import CLUSTER_NAME, MEMBERS
-from lab.playbook import run
+from lab.playbook import changes, play
 
 if TYPE_CHECKING:
-    from lab.playbook import Outcome
     from molecule.operation.tests.conftest import Bench
 
 pytestmark = pytest.mark.timeout(400)
 
 UNITS = ("etcd", "pgherd-guard", "pgherd", "pgbouncer-rw", "pgbouncer-ro", "haproxy", "keepalived")
-
-
-def play(name: str, *options: str, **variables: object) -> Outcome:
-    """Run the playbook *name* and return what came of it."""
-    return run(f"pgherd.cluster.{name}", variables, options, timeout_seconds=300)
-
-
-def changes(outcome: Outcome) -> int:
-    """Return how many tasks changed something; the playbook must have succeeded."""
-    assert outcome.code == 0, outcome.output
-    return sum(outcome.changed.values())
 
 
 def states(bench: Bench) -> set[str]:

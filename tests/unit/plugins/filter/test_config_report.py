@@ -111,7 +111,7 @@ def test_the_order_says_what_becomes_of_the_lead(
 def test_who_waits_is_told_by_tense() -> None:
     planned = told(waiting("pg2", "pg1", changes=[change("restart", "pg1", "pg2")]))
     assert "pg1, pg2 would wait for a restart: max_connections." in planned
-    assert "config_apply makes the change, with -e config_restart=true, to restart as" in planned
+    assert "config_apply makes the change; with -e config_restart=true it restarts" in planned
     made = told(waiting("pg2", changes=[change("restart", "pg2")]), check=False)
     assert "pg2 waits for a restart: max_connections." in made
     assert "restart_rolling does it, or config_apply -e config_restart=true." in made

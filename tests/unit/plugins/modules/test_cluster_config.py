@@ -110,8 +110,8 @@ def test_without_plans_there_are_no_changes_to_tell() -> None:
     assert changes_of({}) == []
 
 
-LOWERED = {"order": ("leader", "standbys"), "everybody": True}
-BOTH = {"order": ("standbys", "leader", "standbys"), "everybody": True}
+LOWERED = plan(pending=RAISED, order=("leader", "standbys"), everybody=True)
+BOTH = plan(pending=RAISED, order=("standbys", "leader", "standbys"), everybody=True)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ BOTH = {"order": ("standbys", "leader", "standbys"), "everybody": True}
         (plan(pending=RAISED), plan(pending=RAISED), ["pg1", "pg3", "pg2"]),
         (plan(), plan(pending=RAISED), ["pg1", "pg3"]),
         (plan(pending=RAISED), plan(), ["pg2"]),
-        (plan(pending=RAISED, **LOWERED), plan(), ["pg2", "pg1", "pg3"]),
-        (plan(pending=RAISED, **BOTH), plan(), ["pg1", "pg3", "pg2", "pg1", "pg3"]),
+        (LOWERED, plan(), ["pg2", "pg1", "pg3"]),
+        (BOTH, plan(), ["pg1", "pg3", "pg2", "pg1", "pg3"]),
     ],
 )
 def test_whose_turn_it_is_when(
@@ -141,7 +141,7 @@ def test_a_leader_that_tells_nothing_leaves_the_usual_order() -> None:
     [
         (Told({"pg1": plan(), "pg2": plan()}), {}, False),
         (Told({"pg1": plan(), "pg2": plan()}), {"standby_cluster": {"host": "far"}}, True),
-        (Told({"pg1": plan(pending=RAISED, **LOWERED), "pg2": plan()}), {}, True),
+        (Told({"pg1": LOWERED, "pg2": plan()}), {}, True),
         (Told({"pg1": plan()}), {}, True),
         (Told({"pg1": plan()}, {"pg2": "silent"}), {}, False),
     ],

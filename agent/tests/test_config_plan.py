@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.tests.openapi import Description
-from agent.tests.test_config_requests import setting
+from agent.tests.test_config_requests import leading, setting
 from pgherd.config_plan import differences
 from pgherd.config_requests import patch_config, plan_config
 
@@ -28,18 +28,13 @@ STORED = {
 
 @pytest.fixture
 async def led(stage: Stage) -> Stage:
-    """A leader whose server knows some parameters."""
-    await stage.led_by_us()
-    await stage.put(config=STORED)
-    stage.rig.postgres.settings = [
-        setting("max_connections", "100"),
-        setting("max_wal_senders", "20"),
+    return await leading(
+        stage,
+        STORED,
         setting("shared_buffers", "16384", unit="8kB"),
-        setting("work_mem", "4096", "user", unit="kB"),
         setting("recovery_target_lsn", "", vartype="string", boot_val=""),
         setting("restore_command", "", "sighup", vartype="string", boot_val=""),
-    ]
-    return stage
+    )
 
 
 async def planned(stage: Stage, body: dict[str, Any]) -> dict[str, Any]:

@@ -26,17 +26,22 @@ def setting(name: str, value: str, context: str = "postmaster", **row: Any) -> d
     return {**known, **row}
 
 
-@pytest.fixture
-async def led(stage: Stage) -> Stage:
-    """A leader whose server knows three parameters."""
+async def leading(stage: Stage, config: dict[str, Any], *more: dict[str, Any]) -> Stage:
+    """Have us lead with *config*; the server knows three parameters, and those of *more* rows."""
     await stage.led_by_us()
-    await stage.put(config=STORED)
+    await stage.put(config=config)
     stage.rig.postgres.settings = [
         setting("max_connections", "100"),
         setting("max_wal_senders", "20"),
         setting("work_mem", "4096", "user", unit="kB"),
+        *more,
     ]
     return stage
+
+
+@pytest.fixture
+async def led(stage: Stage) -> Stage:
+    return await leading(stage, STORED)
 
 
 def stored(stage: Stage) -> Any:

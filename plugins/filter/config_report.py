@@ -99,7 +99,7 @@ def table(changes: Sequence[Mapping[str, Any]]) -> list[str]:
 def shown(value: Any) -> str:
     """Return *value* in one short line."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = "nothing" if value is None else " ".join(text.split())
+    text = "unset" if value is None else " ".join(text.split())
     return text if len(text) <= VALUE_WIDTH else f"{text[: VALUE_WIDTH - 1]}…"
 
 

@@ -236,8 +236,8 @@ def main() -> None:
         told = foretell(agents, cluster, patch)
         if told.refusals:
             problems = list(told.refusals)
-            said = "; ".join(problems)
-            module.fail_json(msg=f"Refused, nothing is changed: {said}.", problems=problems)
+            said = "The dynamic configuration stays as it is, for the agents refuse this"
+            module.fail_json(msg=f"{said}: {'; '.join(problems)}.", problems=problems)
         if after != before and not module.check_mode:
             after, changed = agents.send("PATCH", "/config", patch).json(), True
         if params["wait_seconds"] and not module.check_mode:

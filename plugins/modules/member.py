@@ -160,6 +160,12 @@ def body_of(params: dict[str, Any]) -> dict[str, Any]:
     return {"restart_pending": True} if waits else {}
 
 
+def order_of(operation: dict[str, Any], turns: Turns) -> list[str]:
+    """Return who was restarted, in order: as the agents did it, who know what was lowered."""
+    plan = (operation.get("details") or {}).get("plan") or turns.members
+    return list(dict.fromkeys(plan))
+
+
 def started_at(agents: Agents, url: str) -> str:
     """Return when the PostgreSQL of the agent at *url* was started, empty if it does not say."""
     try:
@@ -200,17 +206,16 @@ def main() -> None:
     module = AnsibleModule(argument_spec={**AGENT_ARGUMENTS, **OPTIONS}, supports_check_mode=True)
     params: dict[str, Any] = dict(module.params)
     agents, done = Agents.of(params), []
-    seen: dict[str, Any] = {}
     try:
         turns = plan(agents.cluster(), params)
         if turns.refusal:
             module.fail_json(msg=f"Refused: {turns.refusal}.", changed=False, members=[])
+        seen: dict[str, Any] = {"members": list(turns.members)}
         if turns.members and not module.check_mode:
             if params["rolling"]:
                 body = {"pending": params["pending_only"]}
-                seen = {
-                    "operation": carry_out(agents, "/rolling_restart", body, params["wait_seconds"])
-                }
+                operation = carry_out(agents, "/rolling_restart", body, params["wait_seconds"])
+                seen = {"members": order_of(operation, turns), "operation": operation}
             else:
                 for name in turns.members:
                     take_turn(agents, name, params)
@@ -219,7 +224,7 @@ def main() -> None:
         module.fail_json(
             msg=f"Not all is {params['state']}: {error}", changed=bool(done), members=done
         )
-    module.exit_json(changed=bool(turns.members), members=list(turns.members), **seen)
+    module.exit_json(changed=bool(turns.members), **seen)
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ def restored(bench: Bench) -> Iterator[dict[str, Any]]:
     """The configuration before, which is there again in the end."""
     before = bench.stored()
     yield before
-    assert bench.cluster.ask(bench.leader, "PUT", "/config", before)[0] == 200
-    assert play("config_apply", config_changes={}, config_restart=True).code == 0
-    assert bench.stored() == before
+    if bench.stored() != before:
+        assert bench.cluster.ask(bench.leader, "PUT", "/config", before)[0] == 200
+        assert play("config_apply", config_changes={}, config_restart=True).code == 0
 
 
 def test_a_change_is_planned_made_and_carried_through(
@@ -62,7 +62,7 @@ def test_a_change_is_planned_made_and_carried_through(
 
     began = time.monotonic()
     planned = play("config_plan", **raised)
-    sys.stdout.write(f"\nconfig_plan.yml: {time.monotonic() - began:.1f} s\n{planned.output}\n")
+    sys.stdout.write(f"\nconfig_plan.yml: {time.monotonic() - began:.1f} s\n")
     assert changes(planned) == 1
     assert bench.stored() == restored
     assert row(planned, "max_connections")[-5:] == ["restart", "of", "pg1,", "pg2,", "pg3"]
@@ -91,14 +91,27 @@ def test_a_change_is_planned_made_and_carried_through(
     again = play("config_apply", **raised, config_restart=True)
     assert changes(again) == 0
     assert "it holds what is asked for. Nobody waits for a restart." in text(again)
+    take_back(bench, restored)
 
 
-def test_what_is_lowered_begins_with_the_leader(bench: Bench) -> None:
-    leader, standbys = bench.leader, sorted(bench.standbys)
-    (connections,) = shown(bench, "max_connections")
-    planned = play("config_plan", **asked(max_connections=int(connections) - 10))
-    assert f"The safe order: {', then '.join([leader, *standbys])}." in text(planned)
-    assert f"{leader} leads, and is restarted in place" in text(planned)
+def take_back(bench: Bench, before: dict[str, Any]) -> None:
+    """Undo it, by which a parameter is lowered that a standby must not have below its primary's."""
+    leader, order = bench.leader, [bench.leader, *sorted(bench.standbys)]
+    now = bench.stored()
+    parameters = (before["postgresql"].get("parameters") or {}) if "postgresql" in before else {}
+    gone = {"config_changes": {"postgresql": {"parameters": parameters or None}}}
+    looked = play("config_apply", "--check", **gone, config_restart=True)
+    assert changes(looked) == 1
+    assert (
+        f"The safe order: {', then '.join(order)}. {leader} leads, and is restarted in place"
+        in (text(looked))
+    )
+    assert bench.stored() == now
+    made = play("config_apply", **gone, config_restart=True)
+    assert changes(made) == 2
+    assert f"Restarted: {', '.join(order)}." in made.output
+    assert bench.leader == leader
+    assert bench.stored() == before
 
 
 @pytest.mark.parametrize("name", ["config_plan", "config_apply"])

@@ -85,7 +85,7 @@ def test_the_columns_stand_below_each_other() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "nothing"), ("4MB", "4MB"), (True, "true"), ({"a": [1]}, '{"a": [1]}'),
+    [(None, "unset"), ("4MB", "4MB"), (True, "true"), ({"a": [1]}, '{"a": [1]}'),
      ("a\n  b", "a b"), ("x" * 50, "x" * (VALUE_WIDTH - 1) + "…")],
 )  # fmt: skip
 def test_values_are_short(value: Any, text: str) -> None:

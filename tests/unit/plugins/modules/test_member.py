@@ -6,7 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.pgherd.cluster.plugins.modules.member import Turns, body_of, plan
+from ansible_collections.pgherd.cluster.plugins.modules.member import (
+    Turns,
+    body_of,
+    order_of,
+    plan,
+)
 
 PARAMS = {
     "name": [],
@@ -79,3 +84,17 @@ def test_what_is_refused(seen: dict[str, Any], params: dict[str, Any], reason: s
 )
 def test_what_is_sent(params: dict[str, Any], body: dict[str, Any]) -> None:
     assert body_of({**PARAMS, **params}) == body
+
+
+@pytest.mark.parametrize(
+    ("operation", "order"),
+    [
+        ({"details": {"plan": ["pg2", "pg1"]}}, ["pg2", "pg1"]),
+        # The standbys before and after the leader.
+        ({"details": {"plan": ["pg1", "pg3", "pg2", "pg1", "pg3"]}}, ["pg1", "pg3", "pg2"]),
+        ({"details": {"plan": []}}, ["pg1", "pg2"]),
+        ({}, ["pg1", "pg2"]),
+    ],
+)
+def test_the_order_is_the_agents(operation: dict[str, Any], order: list[str]) -> None:
+    assert order_of(operation, Turns(("pg1", "pg2"))) == order

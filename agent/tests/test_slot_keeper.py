@@ -12,6 +12,7 @@ import pytest
 from agent.tests.builders import ME, NOW, cluster, member, primary, row, slot, standby, view
 from agent.tests.fakes import Rig
 from pgherd.errors import PostgresError
+from pgherd.model import Process
 from pgherd.slot_keeper import ADVANCE_SECONDS, SlotKeeper
 
 if TYPE_CHECKING:
@@ -229,6 +230,17 @@ class TestWhatALeaderWrites:
         assert "pg9" in (await kept.leads(before))["retain_slots"]
         kept.now += 1801
         assert "pg9" not in (await kept.leads(before))["retain_slots"]
+
+    async def test_whose_slot_somebody_drops_is_named_no_more(self, kept: Kept) -> None:
+        before = replace(cluster(ME), status={"retain_slots": ["pg9"]})
+        assert "pg9" in (await kept.leads(before, pg9=slot()))["retain_slots"]
+        silent = replace(primary(), process=Process.STARTING)
+        seen = replace(view(silent, cluster=before), now=kept.now)
+        assert "pg9" in kept.keeper.status(seen)["retain_slots"], "nobody knows what is there"
+        assert "pg9" not in (await kept.leads(before))["retain_slots"]
+        back = replace(before, members={**before.members, "pg9": member("pg9")})
+        assert "pg9" in (await kept.leads(back))["retain_slots"]
+        assert kept.calls == [("create_slot", "pg9")]
 
     async def test_a_new_leader_gives_them_their_time_anew(self, kept: Kept) -> None:
         before = replace(cluster(), status={"retain_slots": ["pg9"]})

@@ -76,13 +76,21 @@ class Absences:
         self._expired = frozenset(
             name
             for name, since in self._since.items()
-            if ttl == 0 or view.now - since > ttl or self._was_waited_for(view, name)
+            if ttl == 0
+            or view.now - since > ttl
+            or self._was_waited_for(view, name)
+            or self._was_given_up(view, name)
         )
 
     def _was_waited_for(self, view: View, name: str) -> bool:
         """Tell whether a standby's leader has waited already before it stopped naming the slot."""
         names_them = view.cluster is not None and "retain_slots" in view.cluster.status
         return not self._led and names_them and name in self._ours and name != slot_name(view.me)
+
+    def _was_given_up(self, view: View, name: str) -> bool:
+        """Tell whether somebody has dropped an absent member's slot on this leader."""
+        knows = self._led and view.instance.is_running
+        return knows and name in self.seen and name not in view.instance.slots
 
     def _unneeded(self, view: View, needed: Mapping[str, Need]) -> set[str]:
         """Return the slots that nobody uses or needs, whether they are here or are to be kept."""

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from pgherd.api import Api
+from pgherd.archiving import Archiving
 from pgherd.clock import boottime
 from pgherd.config import load
 from pgherd.errors import ConfigError
@@ -109,6 +110,8 @@ class Agent:
         )
         self._loop = Loop(config, effects, self._wake)
         self._loop.reread = self._reload
+        self._archiving = Archiving(postgres.local_conninfo())
+        self._loop.archiver = lambda: self._archiving.found
         self._loop.on_config.append(self._use)
         self._api = Api(self._loop)
 
@@ -130,6 +133,7 @@ class Agent:
                 self._guard.run(),
                 self._guard_process.run(),
                 self._health.run(),
+                self._archiving.run(),
                 self._systemd.run(),
             )
         finally:

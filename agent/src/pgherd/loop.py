@@ -105,6 +105,8 @@ class Loop:
         self._pause = PauseNote(config.runtime_dir / f"{config.scope}.paused")
         # Reads the configuration file again; returns what is wrong with it.
         self.reread: Callable[[], Sequence[str]] = list
+        # How PostgreSQL's archiver is, for the REST API; empty where there is none.
+        self.archiver: Callable[[], Mapping[str, Any]] = dict
         self.upkeep = Upkeep(config, effects.store, effects.postgres, effects.clock)
         self.descent = Descent(effects.postgres)
         self.tracker = Tracker(stall_seconds(config))

@@ -30,7 +30,10 @@ def node_body(loop: Loop, instance: Instance) -> dict[str, Any]:
     promised = loop.failsafe.promised_to(loop.effects.clock())
     view = replace(loop.view, promised_to=promised)
     behind = loop.progress.behind(instance, view.cluster, loop.effects.clock())
-    return patroni_body(loop.config, view, instance, loop.decision, loop.dcs_last_seen, behind)
+    body = patroni_body(loop.config, view, instance, loop.decision, loop.dcs_last_seen, behind)
+    if loop.archiver() and instance.is_running:
+        body["pgherd"]["archiver"] = dict(loop.archiver())
+    return body
 
 
 def _judge(loop: Loop, request: Request) -> Health:

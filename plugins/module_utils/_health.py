@@ -28,11 +28,12 @@ class Seen:
     """What was asked of a cluster at one moment.
 
     cluster: the body of `/cluster`; pages: that of every member's `/patroni`, None where its
-    agent did not answer.
+    agent did not answer; certificates: by whose they are, the days that are left, or what is wrong.
     """
 
     cluster: dict[str, Any]
     pages: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    certificates: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def members(self) -> dict[str, dict[str, Any]]:
@@ -48,11 +49,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Allowed:
-    """members: who has to be there; the rest are upper bounds, in bytes."""
+    """members: who has to be there; the rest are bounds, in the units that they name."""
 
     members: tuple[str, ...] = ()
     lag_bytes_max: int = 16777216
     slot_bytes_max: int = 1073741824
+    certificate_days_min: float = 7
+    archive_seconds_max: float = 300
 
 
 def leader(seen: Seen, _allowed: Allowed) -> list[str]:
@@ -190,6 +193,39 @@ def slots(seen: Seen, allowed: Allowed) -> list[str]:
     return problems
 
 
+def certificates(seen: Seen, allowed: Allowed) -> list[str]:
+    """Every certificate is good, and will be for a while."""
+    problems = []
+    for whose, left in sorted(seen.certificates.items()):
+        if isinstance(left, str):
+            problems.append(f"the certificate of {whose}: {left}")
+        elif left < allowed.certificate_days_min:
+            problems.append(f"the certificate of {whose} ends in {left:.1f} days")
+    return problems
+
+
+def archivers(seen: Seen) -> dict[str, dict[str, Any]]:
+    """Return what is told of archivers, by the names of the members that archive."""
+    found = {name: seen.extra(name).get("archiver") for name in sorted(seen.pages)}
+    return {name: dict(archiver) for name, archiver in found.items() if archiver}
+
+
+def archiving(seen: Seen, allowed: Allowed) -> list[str]:
+    """Where WAL is archived, the last attempt was good, and nothing waits for long."""
+    problems = []
+    for name, archiver in archivers(seen).items():
+        waits = float(archiver.get("waiting_seconds") or 0)
+        if archiver.get("failing"):
+            what = f"{archiver.get('failed')} at {archiver.get('failed_at')}"
+            problems.append(f"{name} cannot archive WAL ({what}): look at archive_command")
+        elif waits > allowed.archive_seconds_max:
+            most = allowed.archive_seconds_max
+            problems.append(
+                f"WAL of {name} waits for {waits:.0f} s to be archived, {most:g} are allowed"
+            )
+    return problems
+
+
 CHECKS: dict[str, Callable[[Seen, Allowed], list[str]]] = {
     "leader": leader,
     "members": members,
@@ -202,9 +238,22 @@ CHECKS: dict[str, Callable[[Seen, Allowed], list[str]]] = {
     "guard": guard,
     "disk": disk,
     "slots": slots,
+    "certificates": certificates,
+    "archiving": archiving,
+}
+# Checks that look at what not every cluster has: whether this one has it, and a sentence if not.
+OPTIONAL: dict[str, tuple[Callable[[Seen], Any], str]] = {
+    "certificates": (lambda seen: seen.certificates, "nothing that was asked speaks TLS"),
+    "archiving": (archivers, "no member archives WAL (archive_mode is off, or an agent is silent)"),
 }
 
 
 def examine(seen: Seen, allowed: Allowed, names: list[str]) -> dict[str, list[str]]:
     """Return the sentences of every check in *names*, none for one that holds."""
     return {name: CHECKS[name](seen, allowed) for name in names}
+
+
+def skipped(seen: Seen, names: list[str]) -> dict[str, str]:
+    """Return why checks in *names* did not look at anything, by their names."""
+    asked = {name: OPTIONAL[name] for name in names if name in OPTIONAL}
+    return {name: reason for name, (has, reason) in asked.items() if not has(seen)}

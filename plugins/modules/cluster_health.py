@@ -29,6 +29,9 @@ options:
       - V(pending_restart), no setting waits for a restart; V(paused), it is not in maintenance
         mode; V(guard), a guard watches the primary; V(disk), the data disks are well.
       - V(slots), no slot is lost, or unused and beyond O(slot_bytes_max).
+      - V(certificates), those of agents and O(etcd_endpoints) that speak TLS are good for
+        O(certificate_days_min); V(archiving), where WAL is archived the last attempt was good and
+        none waits longer than O(archive_seconds_max).
     type: list
     elements: str
     choices:
@@ -43,6 +46,8 @@ options:
       - guard
       - disk
       - slots
+      - certificates
+      - archiving
   lag_bytes_max:
     description: How many bytes of WAL a standby may be behind.
     type: int
@@ -51,6 +56,23 @@ options:
     description: How many bytes of WAL a slot that nobody reads may keep.
     type: int
     default: 1073741824
+  certificate_days_min:
+    description: For how many days certificates have to be good.
+    type: float
+    default: 7
+  archive_seconds_max:
+    description: How long a segment of WAL may wait to be archived.
+    type: float
+    default: 300
+  etcd_endpoints:
+    description: Client URLs of etcd's members, whose certificates are looked at, too.
+    type: list
+    elements: str
+    default: []
+  etcd_tls:
+    description: Client certificate files for them (C(cacert), C(cert), C(key)).
+    type: dict
+    default: {}
   wait_seconds:
     description: How long to wait; V(0) looks once.
     type: float
@@ -96,6 +118,13 @@ checks:
   description: The sentences of each check that was made, none where it holds.
   returned: when an agent answered
   type: dict
+skipped:
+  description:
+    - Why a check did not look at anything, by its name. A cluster without TLS has no certificates,
+      and one that does not archive no archiver; that is no problem.
+  returned: when an agent answered
+  type: dict
+  sample: {certificates: nothing that was asked speaks TLS}
 leader:
   description: Name of the leader, empty without one.
   returned: always
@@ -108,64 +137,65 @@ members:
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgherd.cluster.plugins.module_utils._agents import (
     AGENT_ARGUMENTS,
     Agents,
 )
+from ansible_collections.pgherd.cluster.plugins.module_utils._certificates import ask_all
 from ansible_collections.pgherd.cluster.plugins.module_utils._health import (
     CHECKS,
     Allowed,
-    Seen,
     examine,
+    skipped,
 )
-from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
-    HttpError,
-    request_json,
-)
-from ansible_collections.pgherd.cluster.plugins.module_utils._members import by_name, leader_of
+from ansible_collections.pgherd.cluster.plugins.module_utils._http import HttpError, Tls
+from ansible_collections.pgherd.cluster.plugins.module_utils._members import leader_of
+from ansible_collections.pgherd.cluster.plugins.module_utils._observe import observe
+
+if TYPE_CHECKING:
+    from ansible_collections.pgherd.cluster.plugins.module_utils._health import Seen
 
 PAUSE_SECONDS = 0.5
+BOUNDS = ("lag_bytes_max", "slot_bytes_max", "certificate_days_min", "archive_seconds_max")
 OPTIONS: dict[str, dict[str, Any]] = {
     "members": {"type": "list", "elements": "str", "default": []},
     "checks": {"type": "list", "elements": "str", "choices": list(CHECKS)},
     "lag_bytes_max": {"type": "int", "default": 16777216},
     "slot_bytes_max": {"type": "int", "default": 1073741824},
+    "certificate_days_min": {"type": "float", "default": 7},
+    "archive_seconds_max": {"type": "float", "default": 300},
+    "etcd_endpoints": {"type": "list", "elements": "str", "default": []},
+    "etcd_tls": {"type": "dict", "default": {}},
     "wait_seconds": {"type": "float", "default": 0},
     "fail": {"type": "bool", "default": True},
 }
 
 
-def page_of(agents: Agents, member: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what the agent of *member* says of itself, None when it does not answer."""
-    url = f"{agents.url_of(member)}/patroni"
-    try:
-        page = request_json(url, None, agents.timeout_seconds, agents.tls, (503,))
-    except (HttpError, ValueError):  # urllib's word for no URL at all
-        return None
-    return page if isinstance(page, dict) else None
-
-
-def observe(agents: Agents) -> Seen:
-    """Ask for the cluster, then all members at the same time; raises HttpError."""
-    cluster = agents.cluster()
-    found = by_name(cluster)
-    with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
-        pages = pool.map(lambda member: page_of(agents, member), found.values())
-        return Seen(cluster, dict(zip(found, pages, strict=True)))
+def certificates_of(agents: Agents, seen: Seen, params: dict[str, Any]) -> dict[str, float | str]:
+    """Return the days that are left of each certificate, or what is wrong with it."""
+    rest = {f"the agent of {name}": agents.url_of(row) for name, row in seen.members.items()}
+    etcd = {f"etcd at {url}": url for url in params["etcd_endpoints"]}
+    return {
+        **ask_all(rest, agents.timeout_seconds, agents.tls),
+        **ask_all(etcd, agents.timeout_seconds, Tls(**params["etcd_tls"])),
+    }
 
 
 def look(agents: Agents, params: dict[str, Any]) -> dict[str, Any]:
     """Look once and return what the module returns; an agent that is silent is a problem."""
     names = params["checks"] or list(CHECKS)
-    allowed = Allowed(tuple(params["members"]), params["lag_bytes_max"], params["slot_bytes_max"])
+    bounds = {name: params[name] for name in BOUNDS}
+    allowed = Allowed(tuple(params["members"]), **bounds)
     try:
         seen = observe(agents)
     except HttpError as error:
         return {"healthy": False, "problems": [str(error)], "leader": "", "members": []}
+    if "certificates" in names:
+        seen = replace(seen, certificates=certificates_of(agents, seen, params))
     checks = examine(seen, allowed, names)
     # One sentence may answer two questions.
     problems = list(dict.fromkeys(sentence for said in checks.values() for sentence in said))
@@ -173,6 +203,7 @@ def look(agents: Agents, params: dict[str, Any]) -> dict[str, Any]:
         "healthy": not problems,
         "problems": problems,
         "checks": checks,
+        "skipped": skipped(seen, names),
         "leader": leader_of(seen.cluster),
         "members": list(seen.members.values()),
     }

@@ -12,6 +12,7 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._health import (
     Allowed,
     Seen,
     examine,
+    skipped,
 )
 
 STANDBY = {"role": "quorum_standby", "state": "streaming", "timeline": 3, "lag": 0}
@@ -23,8 +24,9 @@ CLUSTER: dict[str, Any] = {
     ],
     "pgherd": {"synchronous_mode": "quorum", "acknowledgements": 1},
 }
+ARCHIVER = {"failing": False, "waiting": 1, "waiting_seconds": 300.0}
 SLOT = {"active": True, "lost": False, "retained_bytes": 0}
-PAGE = {"pgherd": {"guarded": True, "disk": "well", "slots": {"pg2": SLOT}}}
+PAGE = {"pgherd": {"guarded": True, "disk": "well", "slots": {"pg2": SLOT}, "archiver": ARCHIVER}}
 ALLOWED = Allowed(("pg1", "pg2", "pg3"), lag_bytes_max=1000, slot_bytes_max=1000)
 
 
@@ -33,6 +35,7 @@ def seen(
     *,
     page: dict[str, Any] | None = None,
     silent: str = "",
+    left: float | str = 7.0,
     **cluster: Any,
 ) -> Seen:
     """Return the healthy cluster with *member* laid on the one of its name; *page* is pg1's."""
@@ -44,7 +47,7 @@ def seen(
     pages["pg1"] = {"pgherd": {**PAGE["pgherd"], **(page or {})}}
     if silent:
         pages[silent] = None
-    return Seen(body, pages)
+    return Seen(body, pages, {"the agent of pg1": left})
 
 
 def two(**voter: Any) -> list[dict[str, Any]]:
@@ -91,6 +94,22 @@ def test_a_healthy_cluster_passes(check: str) -> None:
             "slots",
             seen(page={"slots": {"old": {"active": False, "retained_bytes": 1001}}}),
             "nobody reads slot old of pg1, which keeps 1001 bytes",
+        ),
+        ("certificates", seen(left=6.96), "the certificate of the agent of pg1 ends in 7.0 days"),
+        (
+            "certificates",
+            seen(left="it is refused: expired"),
+            "agent of pg1: it is refused: expired",
+        ),
+        (
+            "archiving",
+            seen(page={"archiver": {"failing": True, "failed": "00A", "failed_at": "noon"}}),
+            "pg1 cannot archive WAL (00A at noon): look at archive_command",
+        ),
+        (
+            "archiving",
+            seen(page={"archiver": {**ARCHIVER, "waiting_seconds": 300.6}}),
+            "WAL of pg1 waits for 301 s to be archived, 300 are allowed",
         ),
     ],
 )
@@ -145,3 +164,15 @@ def test_only_what_is_asked_for_is_looked_at() -> None:
     assert list(found) == ["leader", "paused"]
     assert found["leader"] == []
     assert len(found["paused"]) == 1
+
+
+def test_what_a_cluster_does_not_have_is_no_problem_and_said() -> None:
+    bare = Seen(CLUSTER, {"pg1": None, "pg2": {}})
+    assert said("certificates", bare) == said("archiving", bare) == ""
+    names = ["leader", "certificates", "archiving"]
+    assert skipped(bare, names) == {
+        "certificates": "nothing that was asked speaks TLS",
+        "archiving": "no member archives WAL (archive_mode is off, or an agent is silent)",
+    }
+    assert skipped(bare, ["leader", "archiving"]).keys() == {"archiving"}
+    assert skipped(seen(), names) == {}

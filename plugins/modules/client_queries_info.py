@@ -58,13 +58,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pgherd.cluster.plugins.module_utils._psql import SERVER_ARGUMENTS, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAUSE_SECONDS = 0.5
-# psql's exit code when the server cannot be reached (its man page).
-NO_CONNECTION = 2
 AT_WORK = """
 SELECT coalesce(json_agg(json_build_object(
     'pid', pid, 'user', usename, 'database', datname, 'state', state,
@@ -90,22 +89,14 @@ def await_none(
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={
-            "port": {"type": "int", "default": 5432},
-            "system_user": {"type": "str", "default": "postgres"},
-            "wait_seconds": {"type": "float", "default": 0},
-        },
+        argument_spec={**SERVER_ARGUMENTS, "wait_seconds": {"type": "float", "default": 0}},
         supports_check_mode=True,
     )
-    user, port = module.params["system_user"], str(module.params["port"])
 
     def look() -> list[dict[str, Any]] | None:
-        words = ["runuser", "-u", user, "--", "psql", "-XAtq", "-p", port, "-d", "postgres"]
-        code, text, problems = module.run_command([*words, "-c", AT_WORK], cwd="/")
-        if code == NO_CONNECTION:
+        text = ask(module, AT_WORK)
+        if text is None:
             return None
-        if code != 0:
-            module.fail_json(msg=f"PostgreSQL at port {port}: {problems.strip()}")
         found: list[dict[str, Any]] = json.loads(text)
         return found
 

@@ -12,6 +12,7 @@ description:
   - Sees to it that the running member has them.
   - Starts a first cluster without waiting for it, so that hosts may be handled one after the other.
   - Adds the member to a cluster that exists before it starts, as a learner, and promotes it.
+  - So it does with one that was taken out; its data are put aside, as C(member.removed).
   - Restarts a member whose settings or unit differ only when the others keep the quorum.
   - So it must run on one host at a time, with C(throttle=1).
   - Compares with the environment of the running process.
@@ -87,6 +88,7 @@ action:
 """
 
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -215,6 +217,20 @@ def quorum_refusal(size: int, healthy_others: int) -> str:
     )
 
 
+def members_by(url: str, tls: Tls) -> list[Member] | None:
+    """Return the cluster's list as the member at *url* has it, None when it does not answer."""
+    try:
+        return list(EtcdClient(url, tls=tls).members())
+    except HttpError:
+        return None
+
+
+def knows(members: list[Member], wanted: Wanted) -> bool:
+    """Tell whether *wanted* is one of the cluster's *members*, at an older address perhaps."""
+    own = wanted.peers[wanted.name]
+    return any(own in member.peer_urls or member.name == wanted.name for member in members)
+
+
 class Runner:
     """Carries out a plan on this host."""
 
@@ -232,13 +248,35 @@ class Runner:
             )
         return str(output)
 
+    @property
+    def data(self) -> Path:
+        """Where the member's data are."""
+        return Path(self.wanted.settings["data-dir"]) / "member"
+
+    def was_removed(self) -> bool:
+        """Tell whether the others know no such member any more: it can never run with its data."""
+        if probe(self.wanted.clients[self.wanted.name], tls=self.wanted.tls).healthy:
+            return False
+        lists = (members_by(url, self.wanted.tls) for url in self.wanted.others)
+        found = next((each for each in lists if each is not None), None)
+        return found is not None and not knows(found, self.wanted)
+
+    def set_aside(self) -> None:
+        """Put what a removed member left out of the way of the new one."""
+        if self.data.is_dir():
+            self.systemctl("stop", self.wanted.unit)
+            old = self.data.with_name("member.removed")
+            if old.exists():
+                shutil.rmtree(old)
+            self.data.rename(old)
+
     def observe(self) -> Now:
         """Read what there is."""
         shown = self.systemctl("show", "-p", "MainPID", "-p", "NeedDaemonReload", self.wanted.unit)
         unit = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
         file = parse(self.wanted.path.read_text()) if self.wanted.path.exists() else {}
         return Now(
-            has_data=(Path(self.wanted.settings["data-dir"]) / "member").is_dir(),
+            has_data=self.data.is_dir() and not self.was_removed(),
             file=file,
             running=process_environment(int(unit.get("MainPID", "0"))),
             unit_changed=unit.get("NeedDaemonReload") == "yes",
@@ -404,6 +442,7 @@ def perform(runner: Runner, action: str, now: Now, client: EtcdClient | None) ->
         # Restart, because a package may have left a lone member with settings of its own.
         runner.systemctl("restart", "--no-block", unit)
     if action == "join" and client is not None:
+        runner.set_aside()
         runner.systemctl("restart", "--no-block", unit)
         runner.promote(client)
     if action == "restart":

@@ -13,6 +13,7 @@ from ansible_collections.pgherd.cluster.plugins.modules.etcd_member import (
     Wanted,
     environment,
     first_start,
+    knows,
     plan,
     quorum_refusal,
 )
@@ -94,3 +95,16 @@ def test_a_member_with_data_keeps_what_it_started_with() -> None:
 )  # fmt: skip
 def test_a_restart_never_costs_the_quorum(size: int, healthy_others: int, refused: bool) -> None:
     assert bool(quorum_refusal(size, healthy_others)) is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "known"),
+    [
+        ("pg3", "http://pg3:2380", True),
+        ("", "http://pg3:2380", True),
+        ("pg3", "http://elsewhere:2380", True),
+        ("pg4", "http://pg4:2380", False),
+    ],
+)
+def test_a_member_is_known_by_its_address_or_its_name(name: str, url: str, known: bool) -> None:
+    assert knows([Member("1", name, (url,), (), False)], wanted()) is known

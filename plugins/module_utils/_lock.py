@@ -59,7 +59,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: `action` is nothing, take, enter, replace, leave, release, break or refuse.
+    """What to do: `action` is nothing, take, enter, renew, replace, leave, release, break or refuse.
 
     `value` is who holds the lock afterwards, None for nobody or for no change.
     """
@@ -69,9 +69,9 @@ class Plan:
 
 
 def plan(state: str, found: Holder | None, mine: Holder, dead_token: str = "") -> Plan:
-    """Return what brings a lock that *found* holds to *state* (present, absent, broken) for *mine*.
+    """Return what brings a lock that *found* holds to *state* for *mine*.
 
-    *dead_token* is the token of a holder whose process is known to be gone.
+    *state* is present, renewed, absent or broken. *dead_token* is the token of a holder whose process is known to be gone.
     """
     if state == "broken":
         return Plan("break" if found else "nothing")
@@ -83,6 +83,8 @@ def plan(state: str, found: Holder | None, mine: Holder, dead_token: str = "") -
         return Plan("release")
     if found is None:
         return Plan("take", mine)
+    if found.token == mine.token and state == "renewed":
+        return Plan("renew")
     if found.token == mine.token:
         return Plan("enter", _at_depth(found, found.depth + 1))
     if dead_token and found.token == dead_token:

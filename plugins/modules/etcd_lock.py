@@ -24,12 +24,14 @@ options:
   state:
     description:
       - V(present) takes the lock, V(absent) gives it back if this run holds it.
+      - V(renewed) counts its time anew, for a run that takes long, and does not have to be given
+        back once more; a lock that nobody holds any more is taken.
       - V(broken) ends it, whoever holds it.
     type: str
-    choices: [present, absent, broken]
+    choices: [present, renewed, absent, broken]
     default: present
   ttl_seconds:
-    description: After how many seconds the lock ends by itself; counted anew whenever it is taken.
+    description: After how many seconds the lock ends by itself; counted anew whenever it is taken or renewed.
     type: int
     default: 3600
   reason:
@@ -101,8 +103,8 @@ EXAMPLES = r"""
 RETURN = r"""
 action:
   description:
-    - What was done, C(nothing), C(take), C(enter), C(replace), C(leave), C(release), C(break),
-      C(refuse), or C(skip) when etcd does not answer.
+    - What was done, C(nothing), C(take), C(enter), C(renew), C(replace), C(leave), C(release),
+      C(break), C(refuse), or C(skip) when etcd does not answer.
   returned: always
   type: str
 lock:
@@ -143,7 +145,7 @@ TRIES = 5
 WRITING = ("take", "replace", "enter", "leave")
 LOCK_ARGUMENTS: dict[str, dict[str, Any]] = {
     "key": {"type": "str", "required": True, "no_log": False},
-    "state": {"type": "str", "choices": ["present", "absent", "broken"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "renewed", "absent", "broken"], "default": "present"},
     "ttl_seconds": {"type": "int", "default": 3600},
     "reason": {"type": "str", "default": ""},
     "remedy": {
@@ -174,6 +176,8 @@ def carry_out(
         if done and old:
             store.lease_revoke(old)
         return done
+    if wanted.action == "renew":
+        return not old or store.lease_keepalive(old) > 0
     if wanted.value is None:
         return True
     keeps = wanted.action in ("enter", "leave")

@@ -90,6 +90,27 @@ def test_a_lock_is_one_runs_at_a_time(store: EtcdStore, key: str) -> None:
     assert lock(store, key, "present", OTHER) == "take"
 
 
+def test_a_run_that_takes_long_renews_its_lock(store: EtcdStore, key: str) -> None:
+    lock(store, key, "present", MINE)
+    until(lambda: look(store, key, 0)["left_seconds"] < 59, 10, "Time that passes")
+    assert lock(store, key, "renewed", MINE) == "renew"
+    assert look(store, key, 0)["left_seconds"] >= 59
+    assert lock(store, key, "absent", MINE) == "release", "it was taken once"
+
+
+def test_a_lock_that_ended_is_renewed_unless_somebody_else_has_it(
+    store: EtcdStore, key: str
+) -> None:
+    lock(store, key, "present", MINE)
+    found = store.get(key)
+    assert found is not None
+    store.lease_revoke(found.lease)
+    assert lock(store, key, "renewed", MINE) == "take"
+    lock(store, key, "broken", OTHER)
+    lock(store, key, "present", OTHER)
+    assert lock(store, key, "renewed", MINE) == "refuse"
+
+
 def test_a_lock_ends_with_its_lease(store: EtcdStore, key: str) -> None:
     lock(store, key, "present", MINE)
     found = store.get(key)

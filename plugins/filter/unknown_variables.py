@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 def unknown_variables(names: Iterable[str], known: Iterable[str]) -> list[str]:
     """Return a sentence for each of *names* that shares a prefix with *known* and is not in it."""
     there = set(known)
-    prefixes = tuple({name.split("_", 1)[0] + "_" for name in there})
+    prefixes = tuple({name.split("_", 1)[0] + "_" for name in there if "_" in name})
     return [
         f"there is no variable {name}{did_you_mean(name, there)}"
         for name in sorted(set(names) - there)

@@ -14,6 +14,10 @@ author: The pgherd developers
 options:
   _terms:
     description: Names of roles; all of the collection when empty.
+  entry:
+    description: The entry point whose options are wanted.
+    type: str
+    default: main
 """
 
 EXAMPLES = r"""
@@ -38,8 +42,8 @@ from ansible.plugins.lookup import LookupBase
 ROLES = Path(__file__).parents[2] / "roles"
 
 
-def role_options(roles: Path, names: list[str]) -> dict[str, Any]:
-    """Return the options of the entry point `main` of every role below *roles* that is in *names*.
+def role_options(roles: Path, names: list[str], entry: str = "main") -> dict[str, Any]:
+    """Return the options of the entry point *entry* of every role below *roles* that is in *names*.
 
     No names mean all roles. A default that is a template is left out: a play without that role
     would check the template itself. Raises OSError when there is no such role.
@@ -50,7 +54,7 @@ def role_options(roles: Path, names: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in chosen:
         text = (roles / name / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
-        options = yaml.safe_load(text)["argument_specs"]["main"].get("options", {})
+        options = yaml.safe_load(text)["argument_specs"][entry].get("options", {})
         found.update({option: _without_template(spec) for option, spec in options.items()})
     return found
 
@@ -68,4 +72,4 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     ) -> list[dict[str, Any]]:
         """Return one mapping."""
         self.set_options(var_options=variables, direct=kwargs)
-        return [role_options(ROLES, terms)]
+        return [role_options(ROLES, terms, self.get_option("entry"))]

@@ -59,8 +59,9 @@ class Holder:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: `action` is nothing, take, enter, renew, replace, leave, release, break or refuse.
+    """What to do about a lock.
 
+    `action` is nothing, take, enter, renew, replace, leave, release, break or refuse;
     `value` is who holds the lock afterwards, None for nobody or for no change.
     """
 
@@ -71,7 +72,8 @@ class Plan:
 def plan(state: str, found: Holder | None, mine: Holder, dead_token: str = "") -> Plan:
     """Return what brings a lock that *found* holds to *state* for *mine*.
 
-    *state* is present, renewed, absent or broken. *dead_token* is the token of a holder whose process is known to be gone.
+    *state* is present, renewed, absent or broken; *dead_token* is the token of a holder whose
+    process is known to be gone.
     """
     if state == "broken":
         return Plan("break" if found else "nothing")

@@ -31,7 +31,9 @@ options:
     choices: [present, renewed, absent, broken]
     default: present
   ttl_seconds:
-    description: After how many seconds the lock ends by itself; counted anew whenever it is taken or renewed.
+    description:
+      - After how many seconds the lock ends by itself.
+      - They are counted anew whenever it is taken or renewed.
     type: int
     default: 3600
   reason:
@@ -145,7 +147,11 @@ TRIES = 5
 WRITING = ("take", "replace", "enter", "leave")
 LOCK_ARGUMENTS: dict[str, dict[str, Any]] = {
     "key": {"type": "str", "required": True, "no_log": False},
-    "state": {"type": "str", "choices": ["present", "renewed", "absent", "broken"], "default": "present"},
+    "state": {
+        "type": "str",
+        "choices": ["present", "renewed", "absent", "broken"],
+        "default": "present",
+    },
     "ttl_seconds": {"type": "int", "default": 3600},
     "reason": {"type": "str", "default": ""},
     "remedy": {

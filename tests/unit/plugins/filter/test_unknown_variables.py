@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from ansible_collections.pgherd.cluster.plugins.filter.unknown_variables import unknown_variables
 
-KNOWN = ["cluster_name", "cluster_client_networks", "etcd_config"]
+KNOWN = ["cluster_name", "cluster_client_networks", "etcd_config", "node"]
 
 
 def test_known_names_and_other_peoples_names_pass() -> None:
-    names = ["cluster_name", "etcd_config", "ansible_host", "my_cluster_name", "__cluster_x"]
+    names = ["cluster_name", "etcd_config", "ansible_host", "__cluster_x", "node_x"]
     assert unknown_variables(names, KNOWN) == []
 
 

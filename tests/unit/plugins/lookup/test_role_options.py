@@ -16,6 +16,10 @@ def test_one_role_is_read() -> None:
     assert all(name.startswith("etcd_") for name in role_options(ROLES, ["etcd"]))
 
 
+def test_another_entry_point_is_read() -> None:
+    assert "switchover_candidate" in role_options(ROLES, ["agent"], "operate")
+
+
 def test_a_template_is_no_default_for_plays_without_the_role() -> None:
     found = role_options(ROLES, [])
     assert found["cluster_rto"]["default"] == "normal"

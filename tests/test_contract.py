@@ -133,6 +133,7 @@ def test_nothing_hides_a_failure_or_a_change(path: Path) -> None:
         assert task.get("failed_when") is not False, task
         looks = task.get("ansible.builtin.command", {}).get("argv") in LOOKING
         looks |= "ansible.builtin.group_by" in task  # changes what the run knows of its hosts
+        looks |= task.get("check_mode") is True  # asks what would be done, or refused
         assert task.get("changed_when") is not False or looks, task
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,6 +74,15 @@ def assert_left(bench: Bench, node: str) -> None:
     )
 
 
+def assert_forgotten(bench: Bench, node: str) -> None:
+    """Assert that the other hosts' balancers and servers know nothing of *node*."""
+    address = bench.lab.settings.address(node)
+    for host in sorted(set(MEMBERS) - {node}):
+        assert address not in bench.shell(host, "cat /etc/haproxy/haproxy.cfg")
+        rows = bench.cluster.query(host, "SELECT address FROM pg_hba_file_rules")
+        assert address not in {row[0] for row in rows}
+
+
 def pair(bench: Bench, node: str, path: Path) -> Path:
     """Write to *path* the lab's inventory without *node*; return *path*."""
     others = sorted(set(MEMBERS) - {node})
@@ -99,11 +107,13 @@ def test_what_the_cluster_cannot_spare_is_refused(bench: Bench) -> None:
     bench.await_whole()
 
 
-def test_the_leaders_host_is_removed_and_added_again_with_its_data(bench: Bench) -> None:
+def test_the_leaders_host_is_removed_and_added_again_with_its_data(
+    bench: Bench, tmp_path: Path
+) -> None:
     node = bench.leader
     assert changes(remove(node, "--check")) > 0
     assert bench.leader == node
-    with bench.writing_to(None, "remove_node.yml") as written:
+    with bench.writing("remove_node.yml") as written:
         gone = remove(node)
         assert changes(gone) > 0
         assert "take it out of the inventory" in " ".join(gone.output.split())
@@ -112,6 +122,11 @@ def test_the_leaders_host_is_removed_and_added_again_with_its_data(bench: Bench)
             words = ["systemctl", verb, *UNITS]
             assert set(bench.lab.exec(node, words, check=False)[1].split()) == {state}
         assert changes(remove(node)) == 0
+        two = pair(bench, node, tmp_path / "two.yml")
+        assert site(two) > 0
+        assert site(two) == 0
+        assert_left(bench, node)
+        assert_forgotten(bench, node)
         assert site() > 0
         bench.await_whole()
     assert written.acknowledged > 0
@@ -119,27 +134,19 @@ def test_the_leaders_host_is_removed_and_added_again_with_its_data(bench: Bench)
     assert etcd_names(bench, node) == list(MEMBERS)
 
 
-def test_a_lost_host_is_removed_and_the_others_go_on_as_two(bench: Bench, tmp_path: Path) -> None:
+def test_a_lost_host_is_removed_and_comes_back_through_site(bench: Bench) -> None:
     node = bench.standbys[-1]
     bench.lab.kill(node)
     try:
-        began = time.monotonic()
         gone = remove(node)
-        assert changes(gone) > 0, f"{time.monotonic() - began:.0f} s"
+        assert changes(gone) > 0
         assert "nothing could be stopped there" in " ".join(gone.output.split())
         assert_left(bench, node)
-        two = pair(bench, node, tmp_path / "two.yml")
-        assert site(two) > 0
-        assert site(two) == 0
-        assert_left(bench, node)
-        for host in set(MEMBERS) - {node}:
-            address = bench.lab.settings.address(node)
-            assert address not in bench.shell(host, "cat /etc/haproxy/haproxy.cfg")
-            hba = bench.cluster.query(host, "SELECT address FROM pg_hba_file_rules")
-            assert address not in {row[0] for row in hba}
     finally:
         bench.lab.start(node)
-        site()
+    # As it is, it finds the cluster and joins again; what Ansible cannot stop there is not removed.
+    bench.until(lambda: node in [row.name for row in bench.cluster.members()])
+    assert "Ansible does not reach its host" in refusal(remove(node, "--limit", f"!{node}"))
+    assert site() > 0
     bench.await_whole()
     assert etcd_names(bench, node) == list(MEMBERS)
-    assert site() == 0

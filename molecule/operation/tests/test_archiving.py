@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""That WAL cannot be archived is said by who looks after the cluster's health."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.playbook import run
+
+if TYPE_CHECKING:
+    from lab.playbook import Outcome
+    from molecule.operation.tests.conftest import Bench
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def play(name: str, **variables: object) -> Outcome:
+    """Run the playbook *name* and return what came of it; it must have succeeded."""
+    outcome = run(f"pgherd.cluster.{name}", variables, timeout_seconds=300)
+    assert outcome.code == 0, outcome.output
+    return outcome
+
+
+def configure(bench: Bench, **parameters: str | None) -> None:
+    """Set PostgreSQL's *parameters* in the dynamic configuration; None takes one out."""
+    change = {"postgresql": {"parameters": parameters}}
+    assert bench.cluster.ask(bench.leader, "PATCH", "/config", change)[0] == 200
+
+
+def archiver(bench: Bench) -> dict[str, object]:
+    """Return what the leader's agent tells of its archiver."""
+    return dict(bench.shown(bench.leader)["pgherd"].get("archiver", {}))
+
+
+def test_an_archive_command_that_fails_is_a_problem(bench: Bench) -> None:
+    assert archiver(bench) == {}
+    try:
+        configure(bench, archive_mode="on", archive_command="/bin/false")
+        play("restart_rolling")
+        bench.await_whole()
+        bench.cluster.query(bench.leader, "SELECT pg_switch_wal()")
+        bench.until(lambda: archiver(bench).get("failing") is True)
+        said = " ".join(play("status").output.split())
+        assert f"{bench.leader} cannot archive WAL (" in said
+        configure(bench, archive_command="/bin/true")
+        bench.until(lambda: archiver(bench).get("waiting") == 0)
+        assert "Healthy." in play("status").output
+    finally:
+        configure(bench, archive_mode=None, archive_command=None)
+        play("restart_rolling")
+    bench.await_whole()
+    bench.until(lambda: archiver(bench) == {})

@@ -143,9 +143,9 @@ def problems(seen: Seen, config: dict[str, Any], asked: Asked) -> list[str]:
         return [f"{asked.member} is the last member: to end the cluster run pgherd.cluster.stop"]
     present = asked.member in seen.members
     if present and not asked.stoppable:
-        running = f"{asked.member} is in the cluster, and Ansible does not reach its host, or leaves it out"
-        remedy = "Mend the connection, or switch the host off"
-        return [f"{running}: what runs there cannot be stopped and would go on. {remedy}"]
+        why = f"{asked.member} is in the cluster, and Ansible does not reach its host"
+        remedy = "Mend the connection, leave --limit out, or switch the host off"
+        return [f"{why}: what runs there cannot be stopped and would go on. {remedy}"]
     # Who has lost several hosts must be able to begin with one of them.
     wanted = asked.others if present else ()
     said = examine(without(seen, asked.member), Allowed(members=wanted), CHECKS)

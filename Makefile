@@ -25,12 +25,14 @@ ADOPT_LAB := PGHERD_LAB_NAME=$${PGHERD_LAB_NAME:-pgherd-adopt} \
 MYPY_PATHS := agent/src agent/tests lab plugins tests bench molecule
 UNIT_PATHS := agent/tests tests
 SIM_PATH := agent/tests/sim
+# These run under ansible-test, which sees to it that modules import only what a host has.
+PLUGIN_PATH := tests/unit
 # The last release of the agent, which has no tag yet.
 PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 # Histories that `make sim` simulates, each from a seed of its own.
 SEEDS ?= 2000
 
-.PHONY: help venv lock demo test test-all lint unit sim molecule drivers upgrade standby-cluster adopt \
+.PHONY: help venv lock demo test test-all lint sanity unit sim molecule drivers upgrade standby-cluster adopt \
 	variants faults figures bench-path lab-up lab-down lab-status clean
 
 help: ## list the commands
@@ -82,12 +84,16 @@ lint: $(STAMP) ## ruff, mypy, yamllint, ansible-lint
 	yamllint --strict .
 	ansible-lint
 
+sanity: $(STAMP) ## ansible-test's examination of the collection as it is shipped
+	$(BIN)/python -m tests.ansible_test sanity
+
 unit: $(STAMP) ## tests that need no host
 	@# The histories are all work, the other tests wait a lot and mind the time: the histories get
 	@# what cores the others leave, and are told of when both are done.
 	@log=$$(mktemp); nice -n 19 pytest $(SIM_PATH) > "$$log" 2>&1 & sim=$$!; status=0; \
 	trap 'kill $$sim' INT TERM; \
-	pytest $(UNIT_PATHS) --ignore $(SIM_PATH) || status=$$?; \
+	pytest $(UNIT_PATHS) --ignore $(SIM_PATH) --ignore $(PLUGIN_PATH) || status=$$?; \
+	$(BIN)/python -m tests.ansible_test units || status=$$?; \
 	wait $$sim || status=$$?; cat "$$log"; rm -f "$$log"; exit $$status
 
 sim: $(STAMP) ## simulate SEEDS=2000 histories of clusters in trouble
@@ -106,7 +112,7 @@ standby-cluster: $(STAMP) ## one cluster follows another, takes its place and gi
 	molecule reset --scenario-name standby_cluster > /dev/null
 	$(TEST_LAB) molecule test --scenario-name standby_cluster --no-command-borders
 
-test: lint unit molecule ## everything CI runs
+test: lint sanity unit molecule ## everything CI runs
 
 test-all: test ## the tests of CI and those too long for it
 	@# The other release, from bare hosts through the same scenarios.

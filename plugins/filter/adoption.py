@@ -12,7 +12,7 @@ description:
   - C(adopted_inventory) gathers the variables of all hosts into an inventory that site.yml reads.
   - C(adoption_candidate) picks the member that takes over from the last host of Patroni.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   _input:
     description: The fact of one host, or the names of the hosts.

@@ -10,7 +10,7 @@ description:
   - Returns the places that clients connect to, for writing and for reading, out of what stands
     between them and PostgreSQL.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: ports
 options:
   _input:

@@ -9,7 +9,7 @@ short_description: The text a run ends with
 description:
   - Returns members, leader, endpoints, how to connect and warnings as one text.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: settings, warnings
 options:
   _input:

@@ -10,7 +10,7 @@ description:
   - Returns the changes, how each takes effect, who has to be restarted and in which order, and what
     to do next, as one text.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: asked
 options:
   _input:

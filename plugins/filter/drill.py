@@ -8,7 +8,7 @@ name: drill
 short_description: Which drills are meant, and whom each breaks
 description: The drill itself, or those of C(all). An unknown name is refused with the list of all.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   _input:
     description: Name of a drill, or C(all).
@@ -82,7 +82,7 @@ def drill_target(name: str, seen: Mapping[str, Any]) -> str:
     return wanted or (str(seen["leader"]) if kind == "leader" else possible[0])
 
 
-def drill_texts(_: object) -> dict[str, str]:
+def drill_texts(_nothing: object) -> dict[str, str]:
     """Return what happens in each drill, by its name."""
     return {name: one.text for name, one in FAULTS.items()}
 

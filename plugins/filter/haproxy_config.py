@@ -9,7 +9,7 @@ short_description: HAProxy's configuration from data
 description:
   - Returns the text of haproxy.cfg for the members of a cluster, with the overrides in.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: overrides
 options:
   _input:
@@ -104,7 +104,7 @@ def haproxy_servers(plan: dict[str, Any]) -> list[dict[str, Any]]:
 def haproxy_ports(plan: dict[str, Any]) -> dict[str, int]:
     """Return the ports HAProxy listens on by listener; raises AnsibleFilterError for a clash."""
     try:
-        clients, _ = _access(plan)
+        clients, _rules = _access(plan)
     except AccessError as error:
         raise AnsibleFilterError(str(error)) from error
     found: dict[str, int] = {"statistics": plan["statistics"]["port"]}
@@ -326,7 +326,7 @@ def _merge(sections: Sections, overrides: dict[str, Any]) -> None:
     """Put *overrides* into *sections*, keyword by keyword; a new section comes last."""
     for name, keywords in overrides.items():
         where = f"haproxy_config[{name!r}]"
-        kind, _, rest = str(name).partition(" ")
+        kind, _blank, rest = str(name).partition(" ")
         if kind not in KINDS:
             raise AnsibleFilterError(
                 f"{where}: there is no section {kind}{did_you_mean(kind, KINDS)}"

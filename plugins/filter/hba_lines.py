@@ -10,7 +10,7 @@ description:
   - Renders a list of rules, each a mapping with type, database, user, address, method and options,
     or a line as it is.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   _input:
     description: The rules.

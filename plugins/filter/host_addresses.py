@@ -9,7 +9,7 @@ short_description: Addresses of hosts
 description:
   - Returns the address of each host, its C(cluster_address) or the address of its default route.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: hostvars
 options:
   _input:

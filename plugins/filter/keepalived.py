@@ -10,7 +10,7 @@ description:
   - C(keepalived_settings) returns it as a mapping, to be changed by the user's.
   - C(keepalived_text) writes such a mapping.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: settings
 options:
   _input:

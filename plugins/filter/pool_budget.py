@@ -11,7 +11,7 @@ description:
   - These are the one for writes of every data node, and the server's own one for reads.
   - A sum above what there is comes back as a problem that shows the arithmetic.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   _input:
     description:

@@ -10,7 +10,7 @@ description:
   - Returns the values of a mapping of settings as texts; booleans as 1 and 0, lists with commas.
   - The filter C(pooler_problems) says what is wrong with such a mapping.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   _input:
     description: The settings by name.

@@ -10,7 +10,7 @@ description:
   - Returns parameters computed from memory, cores and the cluster's timings.
   - The formulas stand with the functions that compute them.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: cores, timings
 options:
   _input:

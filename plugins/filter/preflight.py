@@ -10,7 +10,7 @@ description:
   - Compares what the hosts said with what the inventory wants.
   - The hosts said it to M(pgherd.cluster.host_facts).
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: hostvars, settings
 options:
   _input:

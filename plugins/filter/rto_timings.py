@@ -10,7 +10,7 @@ description:
   - Returns the timings of a profile with the overrides in.
   - Checks the inequalities that hold them together.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: overrides
 options:
   _input:

@@ -10,7 +10,7 @@ description:
   - Returns a sentence for every name that begins like a variable of a role and is none.
   - The sentence offers the nearest right name.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: known
 options:
   _input:

@@ -12,7 +12,7 @@ description:
   - C(vip_free) returns those that no host of the cluster has.
   - C(vip_strangers) says which of these somebody else has.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 positional: hostvars, settings
 options:
   _input:
@@ -239,7 +239,7 @@ def _place_problems(
         there = ", ".join(
             f"{name} {place.network}" for name, place in places if not place.is_link_local
         )
-        if wanted and wanted not in [name for name, _ in places]:
+        if wanted and wanted not in [name for name, _place in places]:
             yield f"keepalived_interface: {host} has no interface {wanted}; it has {there}"
         else:
             lost.setdefault(there, []).append(host)
@@ -254,7 +254,7 @@ def _owner(address: Address, hosts: list[str], hostvars: Mapping[str, Any]) -> s
     """Return the host that *address* belongs to, not only for a while."""
     for host in hosts:
         said = str(hostvars[host].get("cluster_address") or "")
-        own = {place.ip for _, place in interfaces(_facts(hostvars, host)) if _is_whole(place)}
+        own = {place.ip for _name, place in interfaces(_facts(hostvars, host)) if _is_whole(place)}
         if address in own or said == str(address):
             return host
     return None
@@ -278,7 +278,7 @@ def vip_free(
     hosts = _members(groups)
     if not all(_facts(hostvars, host) for host in hosts):
         return []
-    held = {place.ip for host in hosts for _, place in interfaces(_facts(hostvars, host))}
+    held = {place.ip for host in hosts for _name, place in interfaces(_facts(hostvars, host))}
     places = (
         (ipaddress.ip_interface(instance["address"]).ip, str(instance["interface"]))
         for instance in instances

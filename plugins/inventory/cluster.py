@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The members of a running cluster, grouped by what they are at that moment."""
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ description:
     source that failed, unless C(any_unparsed_is_failed) of C([inventory]) says otherwise.
   - With a cache the groups are those of when it was filled; a switchover does not renew it.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment:
   - pgherd.cluster.agent
   - ansible.builtin.constructed

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Values of etcd, read from the controller."""
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ short_description: Values of keys of etcd
 description:
   - Reads through the quorum. The controller has to reach one of the endpoints.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.etcd
 options:
   _terms:

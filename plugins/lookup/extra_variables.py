@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The variables of the command line."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ description:
   - What an inventory calls its variables is its own business.
   - What is written for one run is meant for its playbook.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options: {}
 """
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The variables of the collection's roles, read from their argument specs."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ description:
   - Returns one mapping of the options of all roles, as an argument spec.
   - Reads C(meta/argument_specs.yml) of the roles.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   _terms:
     description: Names of roles; all of the collection when empty.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A secret kept in a file on the controller, made once."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ description:
   - The file has mode 0600, directories made on the way have 0700.
   - Hosts that are handled at once get the same secret.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   _terms:
     description: Paths of the files.
@@ -79,7 +80,7 @@ def _make(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text("".join(secrets.choice(ALPHABET) for _ in range(LENGTH)) + "\n")
+        draft.write_text("".join(secrets.choice(ALPHABET) for _letter in range(LENGTH)) + "\n")
         try:
             path.hardlink_to(draft)
         except FileExistsError:

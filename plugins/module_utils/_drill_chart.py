@@ -197,7 +197,7 @@ class Picture:
 
 def bars(values: list[tuple[str, float]], limit: float | None) -> str:
     """Return a small picture of a figure over drills: label and seconds, the last is this one."""
-    top = max([value for _, value in values] + ([limit] if limit else []) + [0.001])
+    top = max([value for _at, value in values] + ([limit] if limit else []) + [0.001])
     width = 14 * len(values) + 4
     parts: list[Any] = []
     for at, (label, value) in enumerate(values):

@@ -26,7 +26,7 @@ SHOWN: tuple[tuple[str, str, str], ...] = (
 
 def settled(thresholds: dict[str, Any]) -> dict[str, float | None]:
     """Return all thresholds, the defaults for those not given. Raises DrillError."""
-    limits = {name: default for name, (_, _, _, default) in THRESHOLDS.items()}
+    limits = {name: default for name, (*_words, default) in THRESHOLDS.items()}
     for name, value in thresholds.items():
         if name not in limits:
             raise DrillError(
@@ -58,7 +58,7 @@ def judge(figures: dict[str, Any], thresholds: dict[str, Any]) -> dict[str, Any]
     """
     limits = settled(thresholds)
     checks = []
-    for name, (figure, label, unit, _) in THRESHOLDS.items():
+    for name, (figure, label, unit, _default) in THRESHOLDS.items():
         value, allowed = figures[figure], limits[name]
         passed = allowed is None or (value is not None and value <= allowed)
         checks.append(

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Ask a network whether somebody has an address."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ description:
   - Sends ARP probes (RFC 5227), which change nobody's tables, and waits for who answers.
   - Changes nothing. IPv6 addresses are not asked for.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   places:
     description: The addresses, each with the interface that leads to its network.
@@ -64,7 +65,8 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 ETHERTYPE_ARP = 0x0806
-REQUEST, REPLY = 1, 2
+REQUEST = 1
+REPLY = 2
 # Hardware (Ethernet) and protocol (IPv4) with the lengths of their addresses, and the operation.
 HEAD = struct.Struct("!HHBBH")
 PACKET = struct.Struct("!6s6sH8s6s4s6s4s")
@@ -100,7 +102,7 @@ def ask(interface: str, addresses: list[str], wait_seconds: float) -> dict[str, 
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE_ARP)) as link:
         link.bind((interface, ETHERTYPE_ARP))
         hardware = link.getsockname()[4]
-        for _ in range(PROBES):
+        for _probe in range(PROBES):
             for address in wanted:
                 link.send(probe(hardware, address))
             end = time.monotonic() + wait_seconds / PROBES

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Restart this host's agent, and see the cluster as well as it was before going on."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - Before and after, it waits until all O(members) are well. So with C(throttle) 1 an agent that
     does not come up, or comes up and does no good, stops the run at the first host.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   url:
     description: URL of this host's REST API.

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What clients do in this host's PostgreSQL; also as a wait until they do nothing."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - The agent's own do not count.
   - A PostgreSQL that does not run has none.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   port:
     description: Port of PostgreSQL.

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Bring keys into a cluster's dynamic configuration, and tell what that takes."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ description:
     tells whether the change takes effect by itself, or waits for a restart of PostgreSQL there.
   - Nothing is restarted. P(pgherd.cluster.member#module) does that, in the order that is returned.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 seealso:
   - module: pgherd.cluster.cluster_info
     description: Reads the dynamic configuration.

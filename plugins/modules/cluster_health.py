@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Assert that a cluster is well, now or within a bound."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ description:
   - Asks the agents and fails with a sentence for each condition that does not hold.
   - With O(wait_seconds) it waits until all of them hold.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.agent
 options:
   members:

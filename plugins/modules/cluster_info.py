@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read what a cluster is, waiting for health within a bound."""
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ description:
   - Can wait, within a bound, until it has one leader that runs and every other member streams.
   - Patroni's members can be asked as well; what only pgherd tells is null then.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.agent
 options:
   members:

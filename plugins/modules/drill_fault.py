@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Break something for a drill, and undo it."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - Before anything is broken, a timer of systemd is armed on that host that undoes the fault by
     itself, whatever becomes of the controller. Undoing disarms it.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   name:
     description: The fault, a name as the playbook's C(drill) takes it.
@@ -102,7 +103,7 @@ def make(module: AnsibleModule, wanted: Fault) -> float:
         command = ["systemd-run", "--quiet", f"--unit={UNIT}", "--timer-property=AccuracySec=100ms",
                    f"--on-active={module.params['undo_seconds']}", f"--setenv=DRILL_PORTS={ports}",
                    "/bin/sh", "-c", wanted.undo.replace("$", "$$")]  # fmt: skip
-        code, _, problems = module.run_command(command)
+        code, _output, problems = module.run_command(command)
         if code != 0:
             module.fail_json(msg=f"Nothing was broken: the undoing cannot be armed: {problems}")
     wall = time.time()

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Make the login of a drill's probe, and take it away."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
     the playbook C(failover_drill) writes to; or takes them away, with all rows.
   - Runs on the leader's host, as a user who may become C(postgres).
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   name:
     description:
@@ -114,7 +115,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     if module.check_mode:
         module.exit_json(changed=True)
-    code, _, problems = module.run_command(
+    code, _output, problems = module.run_command(
         ["runuser", "-u", "postgres", "--", "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1",
          "-p", str(given["port"]), "-d", given["database"]],
         data=sql, cwd="/",

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Run the write probe of a drill."""
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ description:
     acknowledged again.
   - The probe is a transient unit of systemd and ends by itself.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   program:
     description: The probe's program.

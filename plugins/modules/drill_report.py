@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Judge a failover drill and write its report."""
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ description:
   - With O(summary), sums up several drills that were judged, in C(index.html).
   - Runs on the controller.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   directory:
     description:

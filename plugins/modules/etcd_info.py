@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read the health of an etcd cluster, waiting for it within a bound."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - Can wait, within a bound, until all of them are healthy.
   - Fails with what each sick one says when they are not.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   urls:
     description: Client URLs of all members.

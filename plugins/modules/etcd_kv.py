@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Write and delete a key of etcd."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - A key that hangs on a lease keeps it.
   - The keys below C(/NAMESPACE/CLUSTER/) belong to the agents, and are not to be written by others.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.etcd
 options:
   key:

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read keys of etcd."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ short_description: Read keys of etcd
 description:
   - Reads one key, or all keys with a common beginning, through the quorum.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.etcd
 options:
   key:

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Take, give back and break a lock in etcd."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ description:
   - A holder on the same controller whose process is gone is replaced.
   - Taking it and giving it back is no change; breaking it is.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.etcd
 options:
   key:
@@ -208,7 +209,7 @@ def converge(
 
     Raises HttpError; ValueError when somebody else is faster again and again.
     """
-    for _ in range(TRIES):
+    for _try in range(TRIES):
         found = store.get(params["key"])
         before = Holder.from_text(found.value) if found else None
         wanted = plan(params["state"], before, mine, params["dead_token"])

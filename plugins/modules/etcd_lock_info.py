@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Tell who holds a lock in etcd."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ short_description: Tell who holds a lock in etcd
 description:
   - Reads what P(pgherd.cluster.etcd_lock#module) writes.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.etcd
 options:
   key:

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Run this host's etcd member with the wanted settings, without ever breaking the quorum."""
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ description:
   - Compares with the environment of the running process.
   - So an earlier run that was cut short is made good.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   name:
     description: Name of the member.

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Take a member out of etcd, unless that costs the quorum."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - Refused when too few of those that are left are healthy, and for the last one.
   - A member that runs ends itself then, and what it has on its disk is of no use any more.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   name:
     description: Name of the member.

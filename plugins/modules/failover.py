@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Have a member lead although the leader is gone, or although it may lack commits."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - B(Commits that only others have are lost.)
   - With a healthy leader use M(pgherd.cluster.switchover).
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.agent
 options:
   candidate:

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Bring several small files to a host in one go."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - What differs is checked first, all of it, and nothing lands when one of the files is wrong.
   - A file lands in one step, with its owner and its mode; nobody else can read it before.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   files:
     description:
@@ -172,7 +173,7 @@ def land(entry: dict[str, Any]) -> None:
         return
     rights = wanted_rights(entry)
     owner, group, mode = int(rights["owner"]), int(rights["group"]), int(rights["mode"], 8)
-    kind, _, content = found(path)
+    kind, _access, content = found(path)
     if (
         state == "directory"
         or (kind == "file" and state == "once")

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Have a host's HAProxy send new connections elsewhere, and there again."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - A drained server keeps the connections it has, and gets no new ones.
   - A restart or a reload of HAProxy may end it; nothing is written to its configuration.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   name:
     description: Name of the server.
@@ -73,8 +74,11 @@ ANSWER_SECONDS = 5.0
 PART_BYTES = 65536
 # Flags of srv_admin_state: what was said at the socket (HAProxy's management guide, "show servers
 # state"). The status among the statistics says DOWN of a drained server that is down as well.
-FORCED_MAINT, FORCED_DRAIN = 0x01, 0x08
-BACKEND, SERVER, ADMIN_STATE = 1, 3, 6
+FORCED_MAINT = 0x01
+FORCED_DRAIN = 0x08
+BACKEND = 1
+SERVER = 3
+ADMIN_STATE = 6
 
 
 def say(path: str, command: str) -> str:

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read, in one call, what deployment must know of a host before it changes anything."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - Changes nothing. The results are the facts C(pgherd) and C(pgherd_installed).
   - An action plugin of the same name adds how far the host's clock is from the controller's.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   installed_only:
     description: Whether only packages and units are read, after an installation.
@@ -143,7 +144,7 @@ def memory_bytes(meminfo: str, limit: str) -> int:
 
 def cores(available: int, limit: str) -> int:
     """Return the cores of *available* that a cgroup's `cpu.max` *limit* leaves, at least one."""
-    quota, _, period = limit.partition(" ")
+    quota, _blank, period = limit.partition(" ")
     if not quota.isdigit() or not period.isdigit():
         return available
     return max(1, min(available, math.ceil(int(quota) / int(period))))

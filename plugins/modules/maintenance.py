@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Switch a cluster's automatic failover off and on."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ description:
   - In a paused cluster nobody is elected, and the agents neither start nor stop PostgreSQL.
   - Waits until the agents of all members know.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.agent
 options:
   state:

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Restart, reload or renew members of a cluster."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ description:
   - Has the agents of members restart PostgreSQL, read their configuration again, or replace the
     data by a new copy; and waits until each is well again before the next one.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.agent
 options:
   name:

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Give up the replication slot of a member that has left for good."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
     then, and make it again only when the member is back.
   - Without it the slot keeps WAL for the member until C(member_slots_ttl) has passed.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   member:
     description: Name of the member.

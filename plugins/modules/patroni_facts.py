@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read, in one call, what taking a host over from Patroni must know of it."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ description:
   - Once Patroni is stopped for good its unit and its settings are read from the O(note) instead,
     which the role that took over left behind.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   unit:
     description: Patroni's systemd unit; found by itself when empty.

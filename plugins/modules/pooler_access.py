@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Let PgBouncer look users' passwords up, and do nothing else."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ description:
   - Run it on every data node. Only a server that is not in recovery is written to; all others
     replicate it.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   name:
     description: The role's name.

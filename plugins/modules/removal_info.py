@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Tell whether a member may leave its cluster for good."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ description:
   - The others have to be well, and commits must not lose the standbys that they wait for.
   - A member that is gone already may be removed while others are gone, too.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.agent
 options:
   member:

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Documentation of the action plugin that prints a text for a person."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ description:
   - Prints a text once, with its line breaks, whatever callback is in use.
   - Runs on the controller and changes nothing.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   text:
     description: The text.

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Hand the lead of a cluster over, now or at a time."""
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ description:
   - Does nothing when O(candidate) leads already.
   - What cannot be is refused before anything is changed, with the reason.
 version_added: 0.2.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 extends_documentation_fragment: pgherd.cluster.agent
 options:
   candidate:

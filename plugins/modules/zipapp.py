@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Documentation of the action plugin that ships a Python package as one file."""
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ description:
   - For that, names are sorted, times fixed and nothing is compressed.
   - The file lands in one step; a running program keeps the one it opened.
 version_added: 0.1.0
-author: The pgherd developers
+author: The pgherd developers (@pgherd)
 options:
   source:
     description: Directory of the package on the controller; its last part is the package's name.

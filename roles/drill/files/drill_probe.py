@@ -71,7 +71,7 @@ class Session:
     """One connection whose statements end in time, whatever the other side does."""
 
     def __init__(self, config: dict, address: str) -> None:
-        host, _, port = address.rpartition(":")
+        host, _colon, port = address.rpartition(":")
         self._connection = psycopg.connect(
             host=host.strip("[]"), port=int(port), dbname=config["database"], user=config["user"],
             password=config["password"], connect_timeout=2, autocommit=True,
@@ -222,7 +222,7 @@ class Probe:
                 session = session or Session(self.config, f"{member['host']}:{member['port']}")
                 number += 1
                 sent = time.monotonic()
-                [(_, segment)] = session.query(self.insert, self.config["run"], name, number)
+                [(_written, segment)] = session.query(self.insert, self.config["run"], name, number)
             except psycopg.errors.ReadOnlySqlTransaction:
                 continue
             except psycopg.Error:

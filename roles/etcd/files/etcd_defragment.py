@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Defragment one etcd member, when all others are healthy, and never while it leads.
 

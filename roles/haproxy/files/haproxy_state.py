@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tell HAProxy which servers are fit before it lets the first client in.
 
@@ -59,7 +58,7 @@ def ask(servers: list[dict[str, Any]], seconds: float) -> set[Key]:
             selector.register(line, selectors.EVENT_WRITE, server)
         deadline = time.monotonic() + seconds
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
+            for key, _events in selector.select(left):
                 if _proceed(selector, key):
                     fit.add(name_of(key.data))
         for key in list(selector.get_map().values()):

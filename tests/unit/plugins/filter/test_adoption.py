@@ -331,3 +331,14 @@ def standby(name: str, role: str = "replica", lag: Any = 0, **more: Any) -> dict
 )
 def test_candidate(members: list[dict[str, Any]], mode: Any, candidate: str) -> None:
     assert adoption_candidate(members, mode) == candidate
+
+
+def test_nobody_is_asked_where_no_patroni_runs() -> None:
+    here = {host: {**facts(host), "active": False, "replaced": True} for host in HOSTS}
+    assert adoption_problems(HOSTS, hostvars(**here), "17") == []
+
+
+def test_a_standby_cluster_is_not_taken_over() -> None:
+    here = {**facts(), "dynamic": {"standby_cluster": {"host": "192.0.2.9"}}}
+    found = adoption_problems(HOSTS, hostvars(pg1=here), "17")
+    assert any("it is a standby cluster" in text for text in found)

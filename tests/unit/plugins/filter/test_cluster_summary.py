@@ -79,3 +79,9 @@ def test_a_check_run_on_bare_hosts_says_so() -> None:
     assert "Cluster demo: not running (a first run without --check starts it)" in (
         cluster_summary({}, SETTINGS, [])
     )
+
+
+def test_without_a_file_of_passwords_none_is_named() -> None:
+    settings = {**SETTINGS, "password_file": ""}
+    assert "\npasswords " in cluster_summary(CLUSTER, SETTINGS, [])
+    assert "\npasswords " not in cluster_summary(CLUSTER, settings, [])

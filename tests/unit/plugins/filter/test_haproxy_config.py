@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -257,3 +258,94 @@ def test_the_statistics_are_always_to_be_had_on_the_host_itself() -> None:
     binds = [line for line in section(text, "frontend statistics") if line.startswith("bind")]
     assert binds == ["bind 192.0.2.1:7000", "bind 127.0.0.1:7000"]
     assert "bind 127.0.0.1:5000 tcp-ut 60s" not in section(text, "frontend rw")
+
+
+def test_servers_may_be_given_work_slowly() -> None:
+    assert "slowstart" not in server_options(haproxy_config(plan()), "backend rw")
+    text = haproxy_config(plan(slow_start_seconds=30))
+    assert " slowstart 30s" in server_options(text, "backend rw")
+
+
+@pytest.mark.parametrize(
+    ("near", "pooler", "expected"),
+    [
+        ({"host": "b", "sessions": 20}, True, ["use-server b if { srv_conn(rw/b) lt 20 }"]),
+        ({"host": "b", "sessions": 20}, False, []),
+        ({"host": "", "sessions": 20}, True, []),
+        ({"host": "b", "sessions": 0}, True, []),
+    ],
+)
+def test_the_own_pooler_comes_first_while_it_has_few(
+    near: dict[str, Any], pooler: bool, expected: list[str]
+) -> None:
+    lines = section(haproxy_config(plan(near=near, pooler=pooler)), "backend rw")
+    assert [line for line in lines if line.startswith("use-server")] == expected
+
+
+def test_a_password_of_the_statistics_is_one_word() -> None:
+    said = {"port": 7000, "networks": [], "username": "ann", "password": "it's"}
+    text = haproxy_config(plan(statistics=said))
+    assert section(text, "userlist statistics") == ["user ann insecure-password 'it'\\''s'"]
+
+
+def test_a_listener_may_be_for_other_networks() -> None:
+    more = {"x": {"port": 5100, "to": "ro", "networks": ["10.7.0.0/16"]}}
+    lines = section(haproxy_config(plan(more_listeners=more)), "frontend x")
+    known = [line for line in lines if line.startswith("acl known")]
+    assert known == ["acl known src 10.7.0.0/16", "acl known src 127.0.0.1/32"]
+
+
+def in_order(rule: dict[str, Any]) -> list[str]:
+    """Return what a frontend does to clients by *rule* and after it, without the setting up."""
+    lines = section(haproxy_config(plan(acl=[{"listener": "rw", **rule}])), "frontend rw")
+    found = [line.split(maxsplit=2)[2] for line in lines if line.startswith("tcp-request con")]
+    return [line for line in found if not re.match(r"set-var(-fmt)?\(txn.startup\)", line)]
+
+
+NAMES = {"databases": ["app"], "users": ["ann"]}
+THERE = ["10.1.0.0/16"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"action": "allow"}, ["accept"]),
+        ({"action": "allow", "networks": THERE}, ["accept if from_0"]),
+        (
+            {"action": "allow", **NAMES},
+            [
+                "accept if database_0 user_0",
+                "accept if { var(txn.startup) -m str cancel }",
+            ],
+        ),
+        ({"action": "deny", "networks": THERE}, ["reject if from_0"]),
+        (
+            {"action": "deny", "networks": THERE, "users": ["ann"]},
+            [
+                "reject if from_0 user_0",
+                "reject if from_0 !{ var(txn.startup) -m found }",
+            ],
+        ),
+        (
+            {"action": "route", "to": "ro", "databases": ["app"]},
+            ["set-var(txn.route) str(ro) if database_0", "accept if database_0"],
+        ),
+    ],
+)
+def test_a_rule_becomes_what_haproxy_does(rule: dict[str, Any], expected: list[str]) -> None:
+    assert in_order(rule) == [*expected, "accept if known", "reject"]
+
+
+def test_names_are_read_once_for_all_rules_and_looked_for_in_the_startup_message() -> None:
+    rules = [{"listener": "rw", "databases": ["app"]}, {"listener": "rw", "users": ["ann"]}]
+    lines = section(haproxy_config(plan(acl=rules)), "frontend rw")
+    assert sum("set-var-fmt(txn.startup)" in line for line in lines) == 1
+    pair = b"\0database\0app\0".hex().upper()
+    assert f"acl database_0 var(txn.startup) -m sub {pair}" in lines
+
+
+def test_nobody_is_known_where_no_network_is() -> None:
+    lines = section(haproxy_config(plan(guests=[], own=[])), "frontend rw")
+    assert [line for line in lines if line.startswith("tcp-request")] == [
+        "tcp-request connection reject"
+    ]

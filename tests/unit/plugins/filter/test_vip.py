@@ -259,3 +259,16 @@ def test_a_stranger_is_named() -> None:
     (problem,) = vip_strangers(answers, SETTINGS)
     assert problem.startswith("cluster_vip: 192.0.2.100 answers already, from 02:42:0a:57:0d:64")
     assert vip_strangers({}, SETTINGS) == []
+
+
+def test_a_place_without_an_address_is_passed_over() -> None:
+    bare = host(2)
+    bare["ansible_facts"]["eth1"] = {"device": "eth1", "type": "ether", "ipv4": {}, "ipv6": [{}]}
+    assert problems(world(pg2=bare)) == []
+
+
+def test_a_host_without_a_place_for_the_address_cannot_have_it() -> None:
+    with pytest.raises(
+        AnsibleFilterError, match=r"cluster_vip: pg2 has no place for 203\.0\.113\.1"
+    ):
+        instances(cluster_vip="203.0.113.1")

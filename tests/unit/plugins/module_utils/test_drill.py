@@ -15,7 +15,7 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._drill_account impo
     overlap,
     read_lines,
 )
-from ansible_collections.pgherd.cluster.plugins.module_utils._drill_chart import level
+from ansible_collections.pgherd.cluster.plugins.module_utils._drill_chart import bars, level
 from ansible_collections.pgherd.cluster.plugins.module_utils._drill_judge import judge
 from ansible_collections.pgherd.cluster.plugins.module_utils._drill_table import (
     earlier,
@@ -290,3 +290,11 @@ def test_summary_counts_what_passed() -> None:
 def test_level(role: str, running: str, how: str) -> None:
     """A lane has four colours."""
     assert level({"role": role, "state": running}) == how
+
+
+def test_a_picture_of_earlier_drills_has_a_line_only_where_there_is_a_limit() -> None:
+    drills = [("first", 4.0), ("second", 6.0)]
+    assert "<line" not in bars(drills, None)
+    limited = bars(drills, 12.0)
+    assert limited.count("<rect") == 2
+    assert 'y1="6.0"' in limited

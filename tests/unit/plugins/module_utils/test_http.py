@@ -14,6 +14,7 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._http import (
     HttpFailed,
     HttpRefused,
     HttpSilent,
+    _reason,
     request_json,
 )
 
@@ -83,3 +84,18 @@ def test_a_server_that_hangs_is_silent() -> None:
         port = hung.getsockname()[1]
         with pytest.raises(HttpSilent, match=r"no answer within 0\.2 s"):
             request_json(f"http://127.0.0.1:{port}", timeout_seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"error": "no leader"}', "no leader"),
+        ('{"message": "not found", "code": 5}', "not found"),
+        ('{"code": 5}', '{"code": 5}'),
+        ("[1, 2]", "[1, 2]"),
+        ("  Bad gateway\n", "Bad gateway"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_of_an_error_the_sentence_in_it_is_told(text: str, reason: str) -> None:
+    assert _reason(text) == reason

@@ -61,6 +61,8 @@ def test_who_is_refused_is_told_all() -> None:
     assert sentence(replace(OTHER, reason="a test"), 1000.0, None).endswith(
         "60 s ago; the lock does not end by itself."
     )
+    somebody = Holder("somebody", "", 0, "", 0.0, "")
+    assert sentence(somebody, 1000.0, 60) == "somebody; the lock ends by itself in 60 s."
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.pgherd.cluster.plugins.lookup.etcd import read
 from ansible_collections.pgherd.cluster.plugins.module_utils._etcd_store import (
     EtcdStore,
     prefix_end,
@@ -70,12 +69,8 @@ def test_keys_are_written_read_and_deleted(store: EtcdStore, key: str) -> None:
     assert not apply(store, key, None, "put", "two")
     assert apply(store, f"{key}/below", None, "put", "three")
     assert [each.value for each in store.range(key)] == ["one", "three"]
-    assert read(store, key, False, "fail") == "one"
-    assert read(store, key, True, "fail") == {key: "one", f"{key}/below": "three"}
     assert apply(store, key, store.get(key), "delete", "")
-    assert read(store, key, False, "empty") == ""
-    with pytest.raises(KeyError, match="has no key"):
-        read(store, key, False, "fail")
+    assert store.get(key) is None
 
 
 def test_a_lock_is_one_runs_at_a_time(store: EtcdStore, key: str) -> None:

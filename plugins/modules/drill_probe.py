@@ -25,9 +25,9 @@ options:
     type: path
     required: true
   state:
-    description: What to do. C(noted) writes down an event, C(waited) waits for rows.
+    description: What to do. C(waited) waits for rows, C(stopped) reads them back at the end.
     type: str
-    choices: [started, noted, waited, stopped]
+    choices: [started, waited, stopped]
     required: true
   config:
     description: Where the probe writes and looks, for C(started).
@@ -37,10 +37,14 @@ options:
     description: After how many seconds the probe ends by itself.
     type: int
     default: 1800
-  event:
-    description: The event to note, C(name), C(target), C(text), and C(wall) if it was not just now.
-    type: dict
-    default: {}
+  events:
+    description:
+      - What happened to the cluster, written down first, when O(state) is C(waited) or C(stopped).
+      - Each has C(name), C(target), C(text), and C(wall) (seconds of the epoch) if it was not just
+        now. C(waited) adds C(recovered) when the rows are there.
+    type: list
+    elements: dict
+    default: []
   after:
     description: Only rows sent after this time count, in seconds of the epoch.
     type: float
@@ -73,6 +77,11 @@ EXAMPLES = r"""
     directory: /var/lib/pgherd-drill
     state: waited
     after: "{{ broken.wall }}"
+    events:
+      - name: fault
+        target: pg1
+        text: The postmaster is killed.
+        wall: "{{ broken.wall }}"
 """
 
 RETURN = r"""
@@ -80,6 +89,15 @@ resumed:
   description: When the first row was acknowledged after the longest wait, in seconds of the epoch.
   returned: when O(state) is C(waited)
   type: float
+events:
+  description: All that was written down.
+  returned: when O(state) is C(stopped)
+  type: list
+  elements: dict
+rows:
+  description: Ranges of the rows there are, C(present) by the entry, C(witness) by each member.
+  returned: when O(state) is C(stopped)
+  type: dict
 """
 
 import json
@@ -122,7 +140,7 @@ def start(module: AnsibleModule) -> None:
     with os.fdopen(file, "w") as out:
         json.dump(module.params["config"], out)
     module.run_command(["systemctl", "stop", f"{UNIT}.service"])
-    code, _, problems = module.run_command(
+    code, _output, problems = module.run_command(
         ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}",
          f"--property=RuntimeMaxSec={module.params['run_seconds']}",
          "/usr/bin/python3", module.params["program"], "run", str(directory)]
@@ -132,13 +150,32 @@ def start(module: AnsibleModule) -> None:
     wait(module)
 
 
-def note(path: Path, event: dict[str, Any]) -> None:
-    """Write *event* behind the others."""
-    events = json.loads(path.read_text()) if path.exists() else []
-    target = str(event.get("target", ""))
-    text, wall = str(event.get("text", "")), float(event.get("wall") or time.time())
-    events.append({"wall": wall, "name": str(event["name"]), "target": target, "text": text})
+def note(path: Path, more: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Write events behind the others; return all."""
+    events: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    for event in more:
+        target = str(event.get("target", ""))
+        text, wall = str(event.get("text", "")), float(event.get("wall") or time.time())
+        events.append({"wall": wall, "name": str(event["name"]), "target": target, "text": text})
     path.write_text(json.dumps(events))
+    return events
+
+
+def watch(module: AnsibleModule, path: Path) -> float:
+    """Note what happened, wait for rows, note that they came; return when."""
+    note(path, module.params["events"])
+    resumed = wait(module)
+    text = "Writes are acknowledged."
+    note(path, [{"name": "recovered", "text": text, "wall": resumed}])
+    return resumed
+
+
+def stop(module: AnsibleModule, path: Path) -> dict[str, Any]:
+    """Note what happened, end the probe, and read the rows back; return both."""
+    events = note(path, module.params["events"])
+    module.run_command(["systemctl", "stop", f"{UNIT}.service"])
+    program(module, "rows")
+    return {"events": events, "rows": json.loads((path.parent / "rows.json").read_text())}
 
 
 def main() -> None:
@@ -149,12 +186,12 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "state": {
                 "type": "str",
-                "choices": ["started", "noted", "waited", "stopped"],
+                "choices": ["started", "waited", "stopped"],
                 "required": True,
             },
             "config": {"type": "dict", "default": {}, "no_log": True},
             "run_seconds": {"type": "int", "default": 1800},
-            "event": {"type": "dict", "default": {}},
+            "events": {"type": "list", "elements": "dict", "default": []},
             "after": {"type": "float", "default": 0},
             "rows": {"type": "int", "default": 50},
             "hold_seconds": {"type": "float", "default": 0},
@@ -162,18 +199,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    state, directory = module.params["state"], Path(module.params["directory"])
+    state, path = module.params["state"], Path(module.params["directory"]) / "events.json"
     if module.check_mode:
         module.exit_json(changed=state != "waited", resumed=time.time())
     if state == "started":
         start(module)
-    elif state == "noted":
-        note(directory / "events.json", module.params["event"])
     elif state == "waited":
-        module.exit_json(changed=False, resumed=wait(module))
+        module.exit_json(changed=False, resumed=watch(module, path))
     else:
-        module.run_command(["systemctl", "stop", f"{UNIT}.service"])
-        program(module, "rows")
+        module.exit_json(changed=True, **stop(module, path))
     module.exit_json(changed=True)
 
 

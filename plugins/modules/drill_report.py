@@ -23,6 +23,11 @@ options:
       - Directory of one drill, with C(probe.jsonl), C(events.json), C(rows.json) and C(meta.json).
       - Needed unless O(summary) is given.
     type: path
+  given:
+    description:
+      - What C(events), C(rows) and C(meta) hold, instead of their files, which are written then.
+    type: dict
+    default: {}
   summary:
     description: Directories of drills that were judged, to sum up.
     type: list
@@ -124,18 +129,19 @@ def load(path: Path) -> Any:
         raise DrillError(f"{path} cannot be read: {error}") from error
 
 
-def load_drill(directory: Path) -> Drill:
-    """Return the drill of a directory. Raises DrillError."""
+def load_drill(directory: Path, given: dict[str, Any]) -> Drill:
+    """Return the drill of a directory, what is *given* not read there. Raises DrillError."""
     probe = directory / "probe.jsonl"
     try:
         lines = read_lines(probe.read_text(encoding="utf-8"))
     except OSError as error:
         raise DrillError(f"{probe} cannot be read: {error}") from error
-    meta = load(directory / "meta.json")
+    names = ("events", "rows", "meta")
+    events, rows, meta = (given.get(name) or load(directory / f"{name}.json") for name in names)
     absent = [name for name in ("drill", "cluster", "started") if name not in meta]
     if absent:
         raise DrillError(f"{directory / 'meta.json'} lacks {', '.join(absent)}")
-    return Drill(lines, load(directory / "events.json"), load(directory / "rows.json"), meta)
+    return Drill(lines, events, rows, meta)
 
 
 def result_of(drill: Drill, thresholds: dict[str, Any]) -> dict[str, Any]:
@@ -154,12 +160,16 @@ def dumped(value: Any) -> str:
 
 
 def one(
-    directory: Path, kept: Path, thresholds: dict[str, Any], keep: int
+    directory: Path,
+    kept: Path,
+    thresholds: dict[str, Any],
+    keep: int,
+    given: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Path], dict[Path, str]]:
     """Return a drill's answer, its paths, and the contents of the files. Raises DrillError."""
     if keep < 1:
         raise DrillError(f"history_keep is {keep}; it must be at least 1")
-    drill = load_drill(directory)
+    drill = load_drill(directory, given)
     result = result_of(drill, thresholds)
     history_path = kept / "history.json"
     history = load(history_path) if history_path.exists() else []
@@ -174,6 +184,7 @@ def one(
         paths["result"]: dumped(result),
         paths["report"]: report(drill, result, before),
         history_path: dumped(remember(history, result, keep)),
+        **{directory / f"{name}.json": dumped(value) for name, value in given.items()},
     }
     return answer, paths, files
 
@@ -209,6 +220,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path"},
+            "given": {"type": "dict", "default": {}},
             "summary": {"type": "list", "elements": "path"},
             "thresholds": {"type": "dict", "default": {}},
             "history_directory": {"type": "path"},
@@ -228,7 +240,8 @@ def main() -> None:
         if several_of:
             answer, paths, files = several(several_of, kept)
         else:
-            answer, paths, files = one(first, kept, params["thresholds"], params["history_keep"])
+            words = [params[name] for name in ("thresholds", "history_keep", "given")]
+            answer, paths, files = one(first, kept, *words)
     except DrillError as error:
         module.fail_json(msg=str(error))
     changed = write(files, changes=not module.check_mode)

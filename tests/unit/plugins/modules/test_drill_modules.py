@@ -40,9 +40,10 @@ def test_what_sql_cannot_hold_is_refused(name: str, password: str, says: str) ->
 
 def test_events_are_written_one_behind_the_other(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
-    note(path, {"name": "fault", "target": "pg1", "wall": 12.5})
-    note(path, {"name": "undo"})
-    first, second = json.loads(path.read_text())
+    note(path, [{"name": "fault", "target": "pg1", "wall": 12.5}])
+    assert note(path, []) == json.loads(path.read_text())
+    first, second = note(path, [{"name": "undo"}])
+    assert [first, second] == json.loads(path.read_text())
     assert first == {"wall": 12.5, "name": "fault", "target": "pg1", "text": ""}
     assert second["wall"] > first["wall"]
 

@@ -47,6 +47,9 @@ $(STAMP): requirements.txt
 		echo "make: $(PYTHON) is older than Python 3.11: name a newer one, make PYTHON=..." >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module:" \
 		"install it (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@# What a link leads to is somebody else's, and would be emptied first.
+	@[ ! -L $(VENV) ] || { echo "make: $(VENV) is a link to $$(readlink $(VENV)), which has other packages" \
+		"than requirements.txt: remove the link" >&2; exit 2; }
 	@echo "venv: installing the packages of requirements.txt (once)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check \

@@ -168,7 +168,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "timings": {"type": "dict", "default": {}},
     "wait_seconds": {"type": "float", "default": 30},
 }
-REFUSED, UNHEARD_OF, CANNOT = 422, 501, 503
+# Statuses of `POST /config_plan`: the change cannot be, the agent is older, it cannot tell now.
+REFUSED = 422
+UNHEARD_OF = 501
+CANNOT = 503
 
 
 def ask(agents: Agents, member: dict[str, Any], patch: dict[str, Any]) -> Reply | str:

@@ -18,7 +18,12 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._configuration impo
     turns,
 )
 from ansible_collections.pgherd.cluster.plugins.module_utils._http import Reply
-from ansible_collections.pgherd.cluster.plugins.modules.cluster_config import ask, gather
+from ansible_collections.pgherd.cluster.plugins.module_utils._operation import OperationError
+from ansible_collections.pgherd.cluster.plugins.modules.cluster_config import (
+    ask,
+    await_all,
+    gather,
+)
 
 from pgherd.merge_patch import merge_patch
 
@@ -197,3 +202,25 @@ def test_who_cannot_be_asked_is_silent() -> None:
     said = ask(agents, {"api_url": "http://127.0.0.1:1/patroni"}, {})
     assert isinstance(said, str)
     assert "no agent answers (http://127.0.0.1:1" in said
+
+
+class Informed:
+    """Agents of whose members fewer are late each time they are asked."""
+
+    def __init__(self, *late: list[str]) -> None:
+        self.late = list(late)
+
+    def cluster(self) -> dict[str, Any]:
+        late = self.late.pop(0) if len(self.late) > 1 else self.late[0]
+        return {"pgherd": {"uninformed": late}} if late else {}
+
+
+def test_everybody_is_waited_for() -> None:
+    agents = Informed(["pg2", "pg3"], ["pg3"], [])
+    await_all(agents, 10)
+    assert agents.late == [[]]
+
+
+def test_who_does_not_take_it_in_is_named() -> None:
+    with pytest.raises(OperationError, match=r"after 0\.1 s pg2, pg3 did not take it in"):
+        await_all(Informed(["pg2", "pg3"]), 0.1)

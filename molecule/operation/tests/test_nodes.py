@@ -136,6 +136,7 @@ def test_the_leaders_host_is_removed_and_added_again_with_its_data(
 
 def test_a_lost_host_is_removed_and_comes_back_through_site(bench: Bench) -> None:
     node = bench.standbys[-1]
+    data = bench.data_directory(node)
     bench.lab.kill(node)
     try:
         gone = remove(node)
@@ -147,6 +148,11 @@ def test_a_lost_host_is_removed_and_comes_back_through_site(bench: Bench) -> Non
     # As it is, it finds the cluster and joins again; what Ansible cannot stop there is not removed.
     bench.until(lambda: node in [row.name for row in bench.cluster.members()])
     assert "Ansible does not reach its host" in refusal(remove(node, "--limit", f"!{node}"))
+    erased = remove(node, remove_data=True)
+    assert changes(erased) > 0
+    assert "Its data are kept" not in erased.output
+    assert bench.lab.exec(node, ["test", "-e", data], check=False)[0] == 1
+    assert_left(bench, node)
     assert site() > 0
     bench.await_whole()
     assert etcd_names(bench, node) == list(MEMBERS)

@@ -63,7 +63,14 @@ def install() -> None:
     # Away from the repository: its ansible.cfg knows the collection already.
     code = run([galaxy, "collection", "build", REPOSITORY, "--output-path", PLACE], Path("/"))
     for archive in PLACE.glob("*.tar.gz"):
-        words = ["install", str(archive), "--offline", "--no-deps", "--collections-path", str(PLACE)]
+        words = [
+            "install",
+            str(archive),
+            "--offline",
+            "--no-deps",
+            "--collections-path",
+            str(PLACE),
+        ]
         code = code or run([galaxy, "collection", *words], Path("/"))
     # ansible-test asks git for the files, and the repository's does not know those below .ansible.
     if code or run(["git", "init", "--quiet"], COLLECTION):

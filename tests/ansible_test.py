@@ -33,20 +33,21 @@ BESIDE: Final = (".collections", "agent/tests", "lab", "tests")
 # The pip that ansible-core 2.19 puts into the environments it makes for some sanity tests. It would
 # download that from a server of its own; Python brings one along.
 PIP: Final = Path(".ansible/test/cache/get_pip_24_2.py")
+HOME: Final = REPOSITORY / ".ansible" / "home"
 BRING_PIP: Final = "import ensurepip\n\nensurepip.bootstrap()\n"
 
 
 def environment() -> dict[str, str]:
     """Return an environment in which Ansible knows nothing of the repository.
 
-    ansible-test keeps its environments below `~/.ansible`: that is the repository's.
+    ansible-test keeps its environments below `~/.ansible`: nothing of the user's is touched.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     home = Path.home()
     kept.setdefault("XDG_CONFIG_HOME", str(home / ".config"))
     kept.setdefault("XDG_CACHE_HOME", str(home / ".cache"))
     path = f"{BIN}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    return {**kept, "HOME": str(REPOSITORY), "LC_ALL": "C.UTF-8", "PATH": path}
+    return {**kept, "HOME": str(HOME), "LC_ALL": "C.UTF-8", "PATH": path}
 
 
 def run(line: Sequence[str | Path], place: Path) -> int:
@@ -79,7 +80,7 @@ def install() -> None:
 
 def sanity() -> int:
     """Run every sanity test over EXAMINED; return the exit code."""
-    bring = REPOSITORY / PIP
+    bring = HOME / PIP
     bring.parent.mkdir(parents=True, exist_ok=True)
     bring.write_text(BRING_PIP, encoding="utf-8")
     words = ["sanity", "--python", PYTHON, "--color", "no", *EXAMINED]

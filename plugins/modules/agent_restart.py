@@ -87,7 +87,7 @@ def run_unit(module: AnsibleModule, *words: str) -> None:
 def await_members(module: AnsibleModule, params: dict[str, Any], what: str) -> None:
     """Wait until the members are well; ends the module when they are not in time."""
     agents = Agents((params["url"],), params["timeout_seconds"], Tls(**params["tls"]))
-    _, seen = wait(agents, params["members"], params["wait_seconds"])
+    seen = wait(agents, params["members"], params["wait_seconds"])[1]
     if seen["problems"]:
         module.fail_json(
             msg=f"{what} after {params['wait_seconds']:g} s: {'; '.join(seen['problems'])}. No "

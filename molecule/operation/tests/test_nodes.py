@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lab.playbook import Outcome
     from molecule.operation.tests.conftest import Bench
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 UNITS = ("etcd", "pgherd-guard", "pgherd", "pgbouncer-rw", "pgbouncer-ro", "haproxy", "keepalived")
 WITHIN = 120.0

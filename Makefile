@@ -157,8 +157,9 @@ adopt: $(STAMP) ## take a Patroni cluster over and give it back, while clients w
 	@molecule reset --scenario-name adopt > /dev/null
 	$(ADOPT_LAB) molecule test --scenario-name adopt --no-command-borders
 
-faults: $(STAMP) ## break a cluster in every way; ROWS=a,b for some, RTO=fast for another profile
-	@$(FAULTS_LAB) python -m lab.table --rows "$(ROWS)" --rto "$(or $(RTO),normal)"
+faults: $(STAMP) ## all drills and faults, RUNS=1 times; ROWS=a,drill:b for some, RTO=fast
+	@$(FAULTS_LAB) python -m lab.table --rows "$(ROWS)" --runs "$(or $(RUNS),1)" \
+		--rto "$(or $(RTO),normal)"
 
 bench-path: $(STAMP) ## what poolers and balancers cost; writes docs/benchmarks.md
 	$(TEST_LAB) python -m bench.path --publish

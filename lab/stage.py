@@ -101,7 +101,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Account:
-    """What a fault cost; times in seconds. `failure` is empty when all went as it must."""
+    """What a fault cost; times in seconds. `failure` is empty when all went as it must.
+
+    kind: `lab` for the lab's faults, `drill` for those that the playbook makes. doubt: rows of
+    which the client does not know whether they were committed. redundancy: from the fault until
+    all was whole, added: how much longer the playbook ran; None where nobody measured it.
+    """
 
     fault: str
     gap: float = 0.0
@@ -111,6 +116,10 @@ class Account:
     before: str = "-"
     after: str = "-"
     failure: str = ""
+    kind: str = "lab"
+    doubt: int = 0
+    redundancy: float | None = None
+    added: float | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -197,7 +206,8 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
     except (LabError, WireError) as error:
         failure = failure or str(error)
         return Account(fault.name, before=primary, failure=failure)
-    return replace(cost, before=primary, after=leader, failure=failure or cost.failure)
+    failure, doubt = failure or cost.failure, len(probe.unknown)
+    return replace(cost, before=primary, after=leader, failure=failure, doubt=doubt)
 
 
 def probe_acks(lab: Lab, probe: Probe) -> list[Ack]:

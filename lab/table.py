@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m lab.table`: every fault of the table, one after the other, and what each one cost.
+"""`python -m lab.table`: every drill and every fault of the lab, and what each one cost.
 
-Makes and deploys the lab where it is missing. Each fault happens to a healthy cluster under one
-client that follows the primary and one inside every host that commits wherever it can. Exit code
-1 when a row was lost, two nodes acknowledged at once, or the cluster did not do as it must; 2 when
-the lab or the cluster cannot be had. Journals of a fault that failed are in .ansible/faults.
+Makes and deploys the lab where it is missing. Each fault happens to a healthy cluster that a
+client writes to: a drill by its playbook, one of the lab's under one client that follows the
+primary and one inside every host that commits wherever it can. Exit code 1 when a row was lost,
+two nodes acknowledged at once, or the cluster did not do as it must; 2 when the lab or the cluster
+cannot be had. The table, drills' reports and journals of what failed are left in .ansible/faults.
 """
 
 from __future__ import annotations
@@ -12,113 +13,149 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lab import processes
+from lab import drills, processes, stage
 from lab.cluster import MEMBERS, REPOSITORY
-from lab.columns import align
+from lab.drills import Drill
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.playbook import deploy
-from lab.rows import ROWS, find
+from lab.rows import ROWS
 from lab.settings import Settings
-from lab.stage import Account, Fault, perform
+from lab.stage import Account, Fault
 from lab.store import Store
+from lab.tally import added, cells, dump, machine, markdown, render, tallies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEAD: Final = ("fault", "no commit", "rows", "lost", "overlap", "led", "leads", "")
+    from lab.tally import Tally
+
 EVIDENCE: Final = REPOSITORY / ".ansible" / "faults"
 
 
-def cells(cost: Account) -> tuple[str, ...]:
-    """Return a row of the table."""
-    return (
-        cost.fault,
-        f"{cost.gap:.2f} s",
-        str(cost.acknowledged),
-        str(cost.lost),
-        f"{cost.overlap:.2f} s",
-        cost.before,
-        cost.after,
-        "; ".join(cost.problems) or "ok",
-    )
+def choose(names: str) -> tuple[Drill | Fault, ...]:
+    """Return what *names* (separated by commas) ask for, in that order; all for none.
 
-
-def render(costs: Sequence[Account]) -> str:
-    """Return the table, its columns aligned: words to the left, numbers to the right."""
-    return align([HEAD, *(cells(cost) for cost in costs)], numbers={1, 2, 3, 4})
-
-
-def choose(names: str) -> tuple[Fault, ...]:
-    """Return the faults that *names* (separated by commas) ask for, all for none.
-
-    Raises LabError for a name that no fault has.
+    A name is that of a lab's fault or `drill:` and a drill's; both may have wildcards (`drill:*`).
+    Raises LabError for a name that nothing has.
     """
-    return tuple(find(name.strip()) for name in names.split(",") if name.strip()) or ROWS
+    known: dict[str, Drill | Fault] = {f"drill:{row.name}": row for row in drills.catalogue()}
+    known |= {row.name: row for row in ROWS}
+    chosen: dict[str, Drill | Fault] = {}
+    for wanted in filter(None, (name.strip() for name in names.split(","))):
+        found = [name for name in known if matches(name, wanted)]
+        if not found:
+            raise LabError(f"There is no fault {wanted!r}: there are {', '.join(known)}.")
+        chosen |= {name: known[name] for name in found}
+    return tuple((chosen or known).values())
 
 
-def keep_evidence(lab: Lab, fault: str, since: float) -> None:
-    """Write every host's journal since *since* (seconds since the epoch) to EVIDENCE."""
-    EVIDENCE.mkdir(parents=True, exist_ok=True)
+def matches(name: str, wanted: str) -> bool:
+    """Tell whether *name* is wanted; a wildcard without `drill:` is about the lab's faults."""
+    return fnmatchcase(name, wanted) and name.startswith("drill:") == wanted.startswith("drill:")
+
+
+def keep_evidence(lab: Lab, cost: Account, since: float, directory: Path) -> None:
+    """Write every host's journal since *since* (seconds since the epoch) to the directory."""
     units = [f"--unit={unit}" for unit in processes.UNITS.values()]
     for host in MEMBERS:
         command = ["journalctl", "--output=short-precise", f"--since=@{since:.0f}", *units]
         text = lab.exec(host, command, check=False)[1]
-        (EVIDENCE / f"{fault}.{host}.log").write_text(text, encoding="utf-8")
+        name = f"{cost.kind}.{cost.fault}.{host}.log"
+        (directory / name).write_text(text, encoding="utf-8")
 
 
-def run(lab: Lab, chosen: Sequence[Fault], mode: str) -> list[Account]:
-    """Perform the faults in synchronous mode *mode*; stops early when the cluster stays broken.
+def perform(lab: Lab, row: Drill | Fault, profile: str, directory: Path) -> Account:
+    """Make one fault once and return what it cost; a cluster that is not healthy is a failure."""
+    try:
+        if isinstance(row, Drill):
+            return drills.perform(lab, row, profile, directory / "drills")
+        return stage.perform(lab, row)
+    except LabError as error:
+        kind = drills.KIND if isinstance(row, Drill) else Account.kind
+        return Account(row.name, failure=str(error), kind=kind)
 
-    Raises LabError when the cluster cannot be had to begin with.
+
+def run(lab: Lab, chosen: Sequence[Drill | Fault], options: argparse.Namespace) -> list[Account]:
+    """Make each fault as often as asked for; stops early when the cluster stays broken.
+
+    options: those of the command line. Raises LabError when the cluster cannot be had to begin
+    with.
     """
-    Store(lab).patch({"synchronous_mode": mode})
+    directory = Path(options.into).resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    Store(lab).patch({"synchronous_mode": options.mode})
     costs: list[Account] = []
-    for fault in chosen:
-        lab.progress.line("fault", f"{fault.name}: {fault.act.__doc__}")
+    for row in (row for row in chosen for _ in range(options.runs)):
+        text = row.text if isinstance(row, Drill) else row.act.__doc__
+        lab.progress.line("fault", f"{row.name}: {text}")
         since = time.time()
-        try:
-            cost = perform(lab, fault)
-        except LabError as error:
-            cost = Account(fault.name, failure=str(error))
+        cost = perform(lab, row, options.rto, directory)
         costs.append(cost)
-        lab.progress.line("fault", "  ".join(cells(cost)))
+        lab.progress.line("fault", "  ".join(cells(tallies([cost])[0])))
         if cost.problems:
-            keep_evidence(lab, fault.name, since)
+            keep_evidence(lab, cost, since, directory)
         if cost.after == "-":
             break
     return costs
 
 
+def publish(found: Sequence[Tally], about: dict[str, str], directory: Path) -> None:
+    """Print the table and write it to the directory, for pages and for programs."""
+    sys.stdout.write(f"\n{render(found)}\n{added(found)}\n")
+    (directory / "table.md").write_text(markdown(found, about), encoding="utf-8")
+    (directory / "table.json").write_text(dump(found, about), encoding="utf-8")
+
+
+def positive(text: str) -> int:
+    """Return how often each fault is to happen; raises ValueError unless that is at least once."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     root = argparse.ArgumentParser(prog="python -m lab.table", description=__doc__)
-    root.add_argument("--rows", default="", help="names of faults, separated by commas; else all")
+    root.add_argument(
+        "--rows", default="", help="names, separated by commas: host_lost,drill:*; else all"
+    )
+    root.add_argument("--runs", type=positive, default=1, help="how often each happens (1)")
     root.add_argument("--rto", default="normal", help="profile, cluster_rto (normal)")
     root.add_argument("--mode", default="quorum", help="synchronous_mode (quorum)")
     root.add_argument("--as-it-is", action="store_true", help="break what runs, deploy nothing")
+    root.add_argument("--into", default=str(EVIDENCE), help="where the table is left")
     return root
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the table; return the exit code."""
-    arguments = parser().parse_args(argv)
+    options = parser().parse_args(argv)
+    about = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "profile": options.rto,
+        "synchronous_mode": options.mode,
+    }
     try:
-        chosen = choose(arguments.rows)
+        chosen = choose(options.rows)
         environment = Settings.from_environment()
         lab = Lab(Settings(**{**vars(environment), "data_disk": True}))
-        if not arguments.as_it_is:
+        if not options.as_it_is:
             lab.up()
-            lab.progress.line("site.yml", f"cluster_rto {arguments.rto}")
-            deploy({"cluster_rto": arguments.rto})
-        costs = run(lab, chosen, arguments.mode)
+            lab.progress.line("site.yml", f"cluster_rto {options.rto}")
+            deploy({"cluster_rto": options.rto})
+        costs = run(lab, chosen, options)
     except LabError as error:
         sys.stderr.write(f"faults: {error}\n")
         return 2
-    sys.stdout.write(f"\n{render(costs)}\n")
-    return 1 if len(costs) < len(chosen) or any(cost.problems for cost in costs) else 0
+    publish(tallies(costs), about, Path(options.into))
+    complete = len(costs) == len(chosen) * options.runs
+    return 0 if complete and not any(cost.problems for cost in costs) else 1
 
 
 if __name__ == "__main__":

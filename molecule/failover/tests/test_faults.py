@@ -6,9 +6,10 @@ The rows of `make faults` that fit into CI's time, for as long as they need to s
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -16,6 +17,10 @@ from lab import Lab, Settings, processes
 from lab.cluster import Cluster
 from lab.rows import KILLS, agent_killed, find
 from lab.stage import Account, Fault, perform
+from lab.table import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -66,8 +71,28 @@ def test_the_same_node_leads_after(name: str, host: Host) -> None:
     assert cost.after == cost.before
 
 
-def test_a_killed_postmaster_loses_nothing(host: Host) -> None:
-    host.survive(find("postmaster_killed"))
+def test_the_table_has_a_fault_of_the_lab_and_a_drill(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what `make faults` runs, on the cluster as it is."""
+    rows = ["postmaster_killed", "drill:agent_crash"]
+    code = main(["--as-it-is", "--rows", ",".join(rows), "--into", str(tmp_path)])
+    said = capsys.readouterr()
+    sys.stdout.write(said.out)
+    assert code == 0, said.out + said.err
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert [(row["kind"], row["fault"]) for row in table["rows"]] == [
+        ("lab", "postmaster_killed"),
+        ("drill", "agent_crash"),
+    ]
+    for row in table["rows"]:
+        (cost,) = row["runs"]
+        assert (cost["lost"], cost["overlap"]) == (0, 0)
+        assert cost["acknowledged"] > 0
+        assert cost["gap"] < SECONDS_MAX
+    page = (tmp_path / "table.md").read_text()
+    assert all(f"| {row.removeprefix('drill:')} |" in page for row in rows)
+    assert "the playbook added" in page
 
 
 def test_killed_agents_cost_neither_the_lead_nor_postgresql(host: Host) -> None:

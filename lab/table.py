@@ -83,10 +83,10 @@ def perform(lab: Lab, row: Drill | Fault, profile: str, directory: Path) -> Acco
 def run(lab: Lab, chosen: Sequence[Drill | Fault], options: argparse.Namespace) -> list[Account]:
     """Make each fault as often as asked for; stops early when the cluster stays broken.
 
-    options: those of the command line. Raises LabError when the cluster cannot be had to begin
-    with.
+    options: those of the command line. The table so far is left after every fault. Raises LabError
+    when the cluster cannot be had to begin with.
     """
-    directory = Path(options.into).resolve()
+    directory, about = Path(options.into).resolve(), describe(options)
     directory.mkdir(parents=True, exist_ok=True)
     Store(lab).patch({"synchronous_mode": options.mode})
     costs: list[Account] = []
@@ -99,14 +99,24 @@ def run(lab: Lab, chosen: Sequence[Drill | Fault], options: argparse.Namespace) 
         lab.progress.line("fault", "  ".join(cells(tallies([cost])[0])))
         if cost.problems:
             keep_evidence(lab, cost, since, directory)
+        publish(tallies(costs), about, directory)
         if cost.after == "-":
             break
     return costs
 
 
+def describe(options: argparse.Namespace) -> dict[str, str]:
+    """Return what the table is about: when, where and under which settings."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "profile": options.rto,
+        "synchronous_mode": options.mode,
+    }
+
+
 def publish(found: Sequence[Tally], about: dict[str, str], directory: Path) -> None:
-    """Print the table and write it to the directory, for pages and for programs."""
-    sys.stdout.write(f"\n{render(found)}\n{added(found)}\n")
+    """Write the table to the directory, for pages and for programs."""
     (directory / "table.md").write_text(markdown(found, about), encoding="utf-8")
     (directory / "table.json").write_text(dump(found, about), encoding="utf-8")
 
@@ -135,12 +145,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the table; return the exit code."""
     options = parser().parse_args(argv)
-    about = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": machine(),
-        "profile": options.rto,
-        "synchronous_mode": options.mode,
-    }
     try:
         chosen = choose(options.rows)
         environment = Settings.from_environment()
@@ -153,7 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LabError as error:
         sys.stderr.write(f"faults: {error}\n")
         return 2
-    publish(tallies(costs), about, Path(options.into))
+    found = tallies(costs)
+    sys.stdout.write(f"\n{render(found)}\n{added(found)}\n")
     complete = len(costs) == len(chosen) * options.runs
     return 0 if complete and not any(cost.problems for cost in costs) else 1
 

@@ -47,11 +47,12 @@ def catalogue() -> tuple[Drill, ...]:
 def perform(lab: Lab, drill: Drill, profile: str, reports: Path) -> Account:
     """Run *drill* by its playbook under the profile, and return what it cost by its own report.
 
-    reports: the directory where reports are left. What goes wrong is in the account, not raised.
-    Raises LabError when the cluster is not healthy to begin with.
+    reports: the directory where reports and what the playbook said are left. What goes wrong is in
+    the account, not raised. Raises LabError when the cluster is not healthy to begin with.
     """
     cluster = Cluster(lab.settings)
     leader = await_synchronous(cluster, Store(lab))
+    reports.mkdir(parents=True, exist_ok=True)
     before = set(reports.glob("*/result.json"))
     variables = {
         "drill": drill.name,
@@ -64,6 +65,7 @@ def perform(lab: Lab, drill: Drill, profile: str, reports: Path) -> Account:
     failure = ""
     try:
         outcome = run(PLAYBOOK, variables, timeout_seconds=PLAYBOOK_SECONDS_MAX)
+        (reports / f"{drill.name}.log").write_text(outcome.output, encoding="utf-8")
         failure = complaint(outcome)
     except LabError as error:
         failure = str(error)

@@ -64,15 +64,8 @@ def install() -> None:
     # Away from the repository: its ansible.cfg knows the collection already.
     code = run([galaxy, "collection", "build", REPOSITORY, "--output-path", PLACE], Path("/"))
     for archive in PLACE.glob("*.tar.gz"):
-        words = [
-            "install",
-            str(archive),
-            "--offline",
-            "--no-deps",
-            "--collections-path",
-            str(PLACE),
-        ]
-        code = code or run([galaxy, "collection", *words], Path("/"))
+        words = ["collection", "install", str(archive), "--offline", "--no-deps"]
+        code = code or run([galaxy, *words, "--collections-path", PLACE], Path("/"))
     # ansible-test asks git for the files, and the repository's does not know those below .ansible.
     if code or run(["git", "init", "--quiet"], COLLECTION):
         raise SystemExit(f"ansible-test: the collection cannot be installed to {PLACE}")

@@ -143,7 +143,7 @@ def report(drill: Drill, result: Line, before: Sequence[Line]) -> str:
         "<h2>Events</h2>",
         grid(["after the fault", "event", "target", "what"], events),
         details(result["figures"]),
-        "<h2>Settings and versions</h2>",
+        "<h2>Settings</h2>",
         f"<pre>{escape(settings(drill.meta))}</pre>",
     ]
     return page(title, "\n".join(parts))
@@ -151,7 +151,7 @@ def report(drill: Drill, result: Line, before: Sequence[Line]) -> str:
 
 def settings(meta: dict[str, Any]) -> str:
     """Return what a drill ran with, as people read it."""
-    kept = {name: meta.get(name) for name in ("profile", "settings", "versions")}
+    kept = {name: meta[name] for name in ("profile", "settings", "versions") if meta.get(name)}
     return json.dumps(kept, indent=2, sort_keys=True, default=str)
 
 

@@ -17,6 +17,7 @@ from ansible_collections.pgherd.cluster.plugins.module_utils._drill_account impo
 )
 from ansible_collections.pgherd.cluster.plugins.module_utils._drill_chart import bars, level
 from ansible_collections.pgherd.cluster.plugins.module_utils._drill_judge import judge
+from ansible_collections.pgherd.cluster.plugins.module_utils._drill_page import settings
 from ansible_collections.pgherd.cluster.plugins.module_utils._drill_table import (
     earlier,
     remember,
@@ -298,3 +299,7 @@ def test_a_picture_of_earlier_drills_has_a_line_only_where_there_is_a_limit() ->
     limited = bars(drills, 12.0)
     assert limited.count("<rect") == 2
     assert 'y1="6.0"' in limited
+
+
+def test_settings_that_nobody_told_are_not_shown() -> None:
+    assert json.loads(settings({"profile": "fast", "drill": "switchover"})) == {"profile": "fast"}

@@ -35,8 +35,9 @@ SEEKERS_MAX = 10
 WITNESS_SECONDS = 0.1
 AGENT_SECONDS = 0.2
 # Every SQLSTATE but these leaves open whether the row was committed: the server may have said it
-# after the commit, and a pooler says it of a server that it has lost.
-NOT_COMMITTED = frozenset({"25006", "57P03", "53300", "28P01", "3D000", "42501"})
+# after the commit, and a pooler says it of a server that it has lost. A disk that is full (53100)
+# refuses the row; where it is the commit that finds no room, PostgreSQL ends.
+NOT_COMMITTED = frozenset({"25006", "57P03", "53100", "53300", "28P01", "3D000", "42501"})
 # Who serves: behind a pooler on the server's own host inet_server_addr() is null.
 INSERT = (
     "INSERT INTO {schema}.rows (run, writer, number) VALUES (%s, %s, %s) RETURNING "

@@ -53,10 +53,12 @@ class Cluster:
     """The cluster of the lab's inventory.
 
     password: the superuser's; None to read it where the playbooks leave it.
+    login: name and password of who may change things by the REST API; None likewise.
     """
 
     settings: Settings
     password: str | None = field(default=None, repr=False)
+    login: tuple[str, str] | None = field(default=None, repr=False)
 
     def rest(self, host: str, path: str) -> tuple[int, str]:
         """Return status and body of GET *path* of *host*'s agent; raises OSError."""
@@ -76,8 +78,9 @@ class Cluster:
         Raises OSError when there is none within *within* seconds.
         """
         url = f"http://{self.settings.address(host)}:{REST_PORT}{path}"
-        login = f"{REST_USER}:{REST_SECRET.read_text(encoding='utf-8').strip()}"
-        headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+        login = self.login or (REST_USER, REST_SECRET.read_text(encoding="utf-8").strip())
+        words = base64.b64encode(":".join(login).encode()).decode()
+        headers = {"Authorization": f"Basic {words}", "Content-Type": "application/json"}
         data = json.dumps({} if body is None else body).encode()
         request = urllib.request.Request(url, data, headers, method=method)
         try:

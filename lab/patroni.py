@@ -8,13 +8,10 @@ what `playbooks/adopt_patroni.yml` takes over, and what switchovers are measured
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +23,8 @@ from lab.cluster import CLUSTER_NAME, MEMBERS, REPOSITORY, REST_PORT, Cluster
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.playbook import run
+from lab.store import Store
+from lab.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +38,9 @@ INVENTORY: Final = REPOSITORY / "molecule" / "adopt" / "inventory" / "hosts.yml"
 CONFIG: Final = "/etc/patroni/config.yml"
 MAJORS: Final = {"13": "17", "12": "15"}
 HEALTHY_SECONDS_MAX: Final = 120.0
-SWITCHOVER_SECONDS_MAX: Final = 60.0
+REST_SECONDS_MAX: Final = 60.0
+# A member looks at the settings once in its loop_wait.
+TIMINGS_SECONDS_MAX: Final = 60.0
 # Whatever a password may hold that a shell, YAML, libpq or a password file gives a meaning.
 PASSWORDS: Final = {
     "superuser": "sup:er 'quoted' #1",
@@ -100,7 +101,8 @@ class Patroni:
     @property
     def cluster(self) -> Cluster:
         """The cluster as a client sees it; the same for Patroni and for pgherd."""
-        return Cluster(self.lab.settings, password=PASSWORDS["superuser"])
+        login = ("patroni", PASSWORDS["rest"])
+        return Cluster(self.lab.settings, password=PASSWORDS["superuser"], login=login)
 
     def deploy(self, dynamic: Mapping[str, Any] | None = None) -> str:
         """Install and start everything, on the first member first; return who leads.
@@ -197,21 +199,29 @@ class Patroni:
 
     def switchover(self, leader: str, candidate: str) -> str:
         """Have *candidate* take over from *leader* by the REST API; return the API's answer."""
-        url = f"http://{self.lab.settings.address(leader)}:{REST_PORT}/switchover"
-        body = json.dumps({"leader": leader, "candidate": candidate}).encode()
-        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-        passwords.add_password(None, url, "patroni", PASSWORDS["rest"])
-        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        body = {"leader": leader, "candidate": candidate}
+        return self._ask(leader, "POST", "/switchover", body)
+
+    def configure(self, change: Mapping[str, Any]) -> None:
+        """Lay *change* over the dynamic settings; return when every member goes by its `ttl`."""
+        self._ask(self.cluster.await_healthy(HEALTHY_SECONDS_MAX), "PATCH", "/config", change)
+        store = Store(self.lab)
+        until(
+            store.granted_seconds,
+            TIMINGS_SECONDS_MAX,
+            f"Every member has a lease of {change['ttl']} s",
+            holds=lambda found: found == dict.fromkeys(MEMBERS, change["ttl"]),
+            every=0.5,
+        )
+
+    def _ask(self, host: str, method: str, path: str, body: Mapping[str, Any]) -> str:
         try:
-            with opener.open(request, timeout=SWITCHOVER_SECONDS_MAX) as answer:
-                return str(answer.read().decode())
-        except urllib.error.HTTPError as error:
-            with error:
-                text = error.read().decode()
-                raise LabError(f"{leader}: switchover: {error.code} {text}") from error
+            status, text = self.cluster.ask(host, method, path, body, REST_SECONDS_MAX)
         except OSError as error:
-            raise LabError(f"{leader}: switchover: {error}") from error
+            raise LabError(f"{host}: {method} {path}: {error}") from error
+        if status != 200:
+            raise LabError(f"{host}: {method} {path}: {status} {text}")
+        return text
 
     def _etcd3(self) -> dict[str, Any]:
         """Return the section of Patroni's configuration that says where etcd is."""

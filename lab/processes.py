@@ -17,6 +17,7 @@ POSTMASTER: Final = "postmaster"
 UNITS: Final = {
     "agent": "pgherd.service",
     "guard": "pgherd-guard.service",
+    "patroni": "patroni.service",
     "etcd": "etcd.service",
     "pooler": "pgbouncer-rw.service",
     "haproxy": "haproxy.service",

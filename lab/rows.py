@@ -24,7 +24,7 @@ LATE_SECONDS: Final = 5.0
 
 def agent_frozen(stage: Stage) -> None:
     """Freeze the agent; what systemd starts in its place is left alone."""
-    frozen = processes.signal(stage.lab, stage.primary, "agent", "STOP")
+    frozen = processes.signal(stage.lab, stage.primary, stage.agent, "STOP")
     stage.hold()
     processes.thaw(stage.lab, stage.primary, frozen)
 

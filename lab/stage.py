@@ -34,13 +34,17 @@ class FaultError(Exception):
 
 @dataclass
 class Stage:
-    """What a fault has to play with: the lab, who leads, the client that writes, and how long."""
+    """What a fault has to play with: the lab, who leads, the client that writes, and how long.
+
+    agent: which of lab.processes.UNITS runs the members.
+    """
 
     lab: Lab
     cluster: Cluster
     primary: str
     probe: Probe
     seconds: float
+    agent: str = "agent"
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,6 +117,7 @@ class Account:
     acknowledged: int = 0
     lost: int = 0
     overlap: float = 0.0
+    doubt: int = 0
     before: str = "-"
     after: str = "-"
     failure: str = ""
@@ -158,24 +163,28 @@ def account(
     )
 
 
-def perform(lab: Lab, fault: Fault) -> Account:
+def perform(
+    lab: Lab, fault: Fault, cluster: Cluster | None = None, agent: str = "agent"
+) -> Account:
     """Make *fault* under writing clients, see it mended and account for every acknowledged row.
 
+    cluster: pgherd's unless given; agent: which of lab.processes.UNITS runs its members.
     What goes wrong with the cluster is in the account, not raised. Raises LabError when the
     cluster is not healthy to begin with.
     """
-    cluster, store = Cluster(lab.settings), Store(lab)
+    cluster, store = cluster or Cluster(lab.settings), Store(lab)
     cluster.await_healthy(HEALTHY_SECONDS_MAX)
     settings = store.patch(fault.settings)
-    cost = _perform(lab, cluster, fault)
+    cost = _perform(lab, cluster, fault, agent)
     try:
-        store.put(settings)
+        if fault.settings:
+            store.put(settings)
     except LabError as error:
         return replace(cost, failure=cost.failure or str(error))
     return cost
 
 
-def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
+def _perform(lab: Lab, cluster: Cluster, fault: Fault, agent: str) -> Account:
     primary = await_synchronous(cluster, Store(lab))
     run = uuid.uuid4().hex
     probe = Probe(cluster.targets(), run=run)
@@ -183,7 +192,7 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
     writers.start(primary)
     probe.start()
     failure = ""
-    stage = Stage(lab, cluster, primary, probe, fault.seconds)
+    stage = Stage(lab, cluster, primary, probe, fault.seconds, agent)
     try:
         stage.await_commits()
         if (leader := stage.await_healthy()) != primary:
@@ -193,7 +202,7 @@ def _perform(lab: Lab, cluster: Cluster, fault: Fault) -> Account:
         stage.await_commits()
     except (FaultError, LabError, WireError) as error:
         failure = str(error)
-        repair(lab)
+        repair(lab, agent)
     finally:
         probe.stop()
     try:
@@ -238,8 +247,11 @@ def await_synchronous(cluster: Cluster, store: Store) -> str:
     return cluster.await_healthy(HEALTHY_SECONDS_MAX)
 
 
-def repair(lab: Lab, hosts: Sequence[str] = MEMBERS) -> None:
-    """Undo whatever a fault that was broken off may have left behind."""
+def repair(lab: Lab, agent: str = "agent", hosts: Sequence[str] = MEMBERS) -> None:
+    """Undo whatever a fault that was broken off may have left behind.
+
+    agent: which of lab.processes.UNITS runs the members.
+    """
     states = {status.name: status.state for status in lab.status()}
     for host in hosts:
         if states[host] == "paused":
@@ -255,4 +267,4 @@ def repair(lab: Lab, hosts: Sequence[str] = MEMBERS) -> None:
         lab.exec(host, ["pkill", "-CONT", "--runstates", "T", "."], check=False)
         disks.empty(lab, host)
         lab.exec(host, ["systemctl", "start", processes.UNITS["etcd"]], check=False)
-        processes.bring_back(lab, host, ("agent", "guard"))
+        processes.bring_back(lab, host, (agent, "guard"))

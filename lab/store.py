@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,17 @@ class Store:
         """Make *settings* all the dynamic settings there are."""
         text = json.dumps(settings, separators=(",", ":"))
         self._etcdctl("put", f"/service/{CLUSTER_NAME}/config", text)
+
+    def granted_seconds(self) -> dict[str, int]:
+        """Return how long the lease of each member's key lasts without being renewed, by member."""
+        prefix = f"/service/{CLUSTER_NAME}/members/"
+        rows = parse(self._etcdctl("get", "--prefix", "--write-out=json", prefix)).get("kvs", [])
+        found = {}
+        for row in rows:
+            name = base64.b64decode(row["key"]).decode().removeprefix(prefix)
+            words = ["lease", "timetolive", "--write-out=json", f"{row.get('lease', 0):x}"]
+            found[name] = int(parse(self._etcdctl(*words)).get("granted-ttl", 0))
+        return found
 
     def raft_leader(self) -> str:
         """Return the host whose etcd leads."""

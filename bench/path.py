@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bench import page
 from bench.ground import DIRECT_PORT, Ground, prepared
 from bench.path_chart import chart
-from bench.path_report import BASE, PEER, replaced, tables, verdicts
+from bench.path_report import BASE, PEER, tables, verdicts
 from bench.pgbench import Load
 from bench.samples import Results, Sample, load
-from lab.cluster import REPOSITORY, Cluster
+from lab.cluster import Cluster
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.playbook import deploy
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 
     from bench.ground import Route
 
-DOCUMENT: Final = REPOSITORY / "docs" / "benchmarks.md"
-CHART: Final = REPOSITORY / "docs" / "path.svg"
+CHART: Final = page.DOCUMENT.with_name("path.svg")
 IMAGE: Final = (
     "![Throughput and p99 latency of the paths, compared with a direct connection](path.svg)"
 )
@@ -137,10 +137,8 @@ def benchmark(plan: Plan, profile: str, tell: Callable[[Sample], None]) -> Resul
 
 def publish(results: Results) -> None:
     """Write the figures into the documentation: the tables, and the chart beside them."""
-    text = DOCUMENT.read_text(encoding="utf-8")
     figures = f"{IMAGE}\n\n{tables(results, TITLES)}"
-    DOCUMENT.write_text(replaced(text, figures), encoding="utf-8")
-    CHART.write_text(chart(results, TITLES), encoding="utf-8")
+    page.publish("bench.path", figures, (CHART, chart(results, TITLES)))
 
 
 def arguments() -> argparse.Namespace:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bench.page import row
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
 
 BASE: Final = "direct"
 PEER: Final = "pgpool"
-BEGIN: Final = "<!-- figures: written by python -m bench.path -->"
-END: Final = "<!-- end of the figures -->"
 BY_HAND: Final = "hand"
 OURS: Final = ("pgbouncer", "haproxy", "chain")
 NONE: Final = "none"
@@ -55,7 +55,7 @@ def _shares(
             continue
         cells = [results.share(path, base, script, n, figure) for n in results.clients]
         words = [NONE if cell is None else str(cell) for cell in cells]
-        lines.append(_row(titles[path], words))
+        lines.append(row(titles[path], words))
     return "\n".join([*lines, ""])
 
 
@@ -71,17 +71,13 @@ def _absolute(results: Results, titles: Mapping[str, str], script: str) -> str:
             )
             known = tps is not None and p99 is not None and connect is not None
             words.append(f"{tps:.0f} / {p99:.1f} / {connect:.1f}" if known else NONE)
-        lines.append(_row(titles[path], words))
+        lines.append(row(titles[path], words))
     return "\n".join([*lines, ""])
 
 
 def _head(results: Results, head: str) -> list[str]:
     words = [f"{clients} clients" for clients in results.clients]
-    return [_row(head, words), _row("---", ["---"] * len(words))]
-
-
-def _row(head: str, cells: list[str]) -> str:
-    return f"| {' | '.join([head, *cells])} |"
+    return [row(head, words), row("---", ["---"] * len(words))]
 
 
 def verdicts(results: Results, titles: Mapping[str, str]) -> list[str]:
@@ -98,15 +94,3 @@ def verdicts(results: Results, titles: Mapping[str, str]) -> list[str]:
                             f"{titles[base]}"
                         )
     return lines
-
-
-def replaced(text: str, figures: str) -> str:
-    """Return *text*, a document, with *figures* between its two marks.
-
-    Raises ValueError when it has no such marks.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document has no {BEGIN} followed by {END}")
-    return f"{before}{BEGIN}\n\n{figures}\n{END}{after}"

@@ -39,12 +39,17 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Share:
-    """The median of a ratio over the rounds, the least and the greatest."""
+class Spread:
+    """The median of a figure over the rounds, the least and the greatest."""
 
     median: float
     least: float
     greatest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """Return the spread of *values*; None when there are none."""
+        return cls(statistics.median(values), min(values), max(values)) if values else None
 
     def __str__(self) -> str:
         """Show `0.57 (0.55 to 0.60)`, or the median alone when there was one round."""
@@ -56,6 +61,15 @@ class Share:
 def number(value: float) -> str:
     """Return *value* with two decimals, from ten on with one."""
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
+
+
+def spread(label: str, values: Sequence[float]) -> str:
+    """Return one line: the median of *values* (seconds), the least, the greatest and all."""
+    every = " ".join(f"{value:.2f}" for value in values)
+    return (
+        f"{label}: median {statistics.median(values):.2f} s, "
+        f"{min(values):.2f} to {max(values):.2f} s ({every})"
+    )
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -76,12 +90,12 @@ class Results:
     @property
     def paths(self) -> tuple[str, ...]:
         """The names of the paths, in order."""
-        return _unique(sample.path for sample in self.samples)
+        return unique(sample.path for sample in self.samples)
 
     @property
     def scripts(self) -> tuple[str, ...]:
         """The names of the scripts, in order."""
-        return _unique(sample.script for sample in self.samples)
+        return unique(sample.script for sample in self.samples)
 
     @property
     def clients(self) -> tuple[int, ...]:
@@ -109,7 +123,7 @@ class Results:
 
     def share(
         self, path: str, base: str, script: str, clients: int, figure: Figure = "tps"
-    ) -> Share | None:
+    ) -> Spread | None:
         """Return *path*'s figure divided by *base*'s; None when no round has both."""
         ours, theirs = self.find(path, script, clients), self.find(base, script, clients)
         ratios = [
@@ -117,9 +131,7 @@ class Results:
             for at in sorted(ours.keys() & theirs.keys())
             if getattr(theirs[at], figure) > 0
         ]
-        if not ratios:
-            return None
-        return Share(statistics.median(ratios), min(ratios), max(ratios))
+        return Spread.of(ratios)
 
     def errors(self, paths: Iterable[str]) -> list[Sample]:
         """Return the runs over *paths* that did not come to their end."""
@@ -136,5 +148,6 @@ def load(text: str) -> Results:
     return Results(tuple(Sample(**json.loads(line)) for line in text.splitlines() if line))
 
 
-def _unique(items: Iterable[str]) -> tuple[str, ...]:
+def unique(items: Iterable[str]) -> tuple[str, ...]:
+    """Return *items*, each once, in the order in which they come first."""
     return tuple(dict.fromkeys(items))

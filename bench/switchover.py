@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.failover import spread
+from bench.samples import spread
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.load import under_load

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from bench.failover import spread
+from bench.samples import spread
 from lab import losses
 from lab.cluster import Cluster
 from lab.entrance import IMPATIENT_SECONDS, POOLER_RW, RW, Crowd, Entrance

@@ -9,12 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.path import DOCUMENT, TITLES, keeping
-from bench.path_chart import COLOURS, Panel, chart, power
-from bench.path_report import BEGIN, END, replaced, tables, verdicts
+from bench.bars import COLOURS, Panel, power
+from bench.page import DOCUMENT, END, begin, replaced
+from bench.path import TITLES, keeping
+from bench.path_chart import chart
+from bench.path_report import tables, verdicts
 from bench.pgbench import LATENCIES, SAMPLING, Load, parse
 from bench.pgpool import SPARE, configuration
-from bench.samples import Results, Sample, Share, load, number, percentile
+from bench.samples import Results, Sample, Spread, load, number, percentile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,8 +123,8 @@ def test_numbers_keep_two_or_three_digits() -> None:
         "10.0",
         "12.3",
     ]
-    assert str(Share(0.5, 0.4, 0.6)) == "0.50 (0.40 to 0.60)"
-    assert str(Share(0.5, 0.5, 0.5)) == "0.50"
+    assert str(Spread(0.5, 0.4, 0.6)) == "0.50 (0.40 to 0.60)"
+    assert str(Spread(0.5, 0.5, 0.5)) == "0.50"
 
 
 @pytest.fixture
@@ -160,19 +162,19 @@ def test_the_chain_is_held_against_one_made_by_hand_and_the_peer_of_the_same_rou
 
 
 def test_figures_replace_figures_and_nothing_else() -> None:
-    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    once = replaced(text, "new")
+    text = f"before\n{begin('bench.path')}\nold\n{END}\nafter\n"
+    once = replaced(text, "bench.path", "new")
     assert "old" not in once
     assert once.startswith("before\n")
     assert once.endswith("\nafter\n")
-    assert replaced(once, "new") == once
+    assert replaced(once, "bench.path", "new") == once
     with pytest.raises(ValueError, match="has no"):
-        replaced("no marks", "new")
+        replaced("no marks", "bench.path", "new")
 
 
 def test_the_document_has_a_place_for_the_figures() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert replaced(text, "figures") != text
+    assert replaced(text, "bench.path", "figures") != text
 
 
 def test_a_run_that_is_ended_early_leaves_what_it_has_measured(tmp_path: Path) -> None:
@@ -207,8 +209,8 @@ def test_bars_end_where_their_share_stands_on_the_scale(results: Results) -> Non
 
 
 def test_a_scale_ends_with_powers_of_two_around_all_bars() -> None:
-    shares = {(8, "a"): Share(5, 4, 6), (8, "b"): Share(0.3, 0.2, 0.4), (8, "c"): None}
-    low, high = Panel("", (8,), ("a", "b", "c"), shares).bounds
+    shares = {("8", "a"): Spread(5, 4, 6), ("8", "b"): Spread(0.3, 0.2, 0.4), ("8", "c"): None}
+    low, high = Panel("", ("8",), ("a", "b", "c"), shares).bounds
     assert (low, high) == (-3, 3)
     assert math.ldexp(1, low) < 0.2
     assert [power(exponent) for exponent in range(-2, 3)] == ["1/4", "1/2", "1", "2", "4"]

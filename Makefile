@@ -33,7 +33,7 @@ PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 SEEDS ?= 2000
 
 .PHONY: help venv lock demo test test-all lint sanity unit sim molecule drivers upgrade standby-cluster adopt \
-	variants faults figures bench-path lab-up lab-down lab-status clean
+	variants faults figures bench-path bench-failover lab-up lab-down lab-status clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
@@ -121,7 +121,7 @@ test-all: test ## the tests of CI and those too long for it
 	@# The other release, from bare hosts through the same scenarios.
 	PGHERD_LAB_RELEASE=12 $(MAKE) molecule
 	PGHERD_LAB_RELEASE=13 $(TEST_LAB) python -m lab down
-	$(TEST_LAB) python -m bench.failover --runs 3
+	$(TEST_LAB) python -m bench.failover --runs 1 --samples .ansible/test-all.jsonl
 	$(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.path --runs 1 --seconds 3 --clients 8,32
 	$(TEST_LAB) python -m lab down
@@ -164,8 +164,12 @@ faults: $(STAMP) ## all drills and faults, RUNS=1 times; ROWS=a,drill:b for some
 bench-path: $(STAMP) ## what poolers and balancers cost; writes docs/benchmarks.md
 	$(TEST_LAB) python -m bench.path --publish
 
+bench-failover: $(STAMP) ## pgherd and Patroni when things break; writes docs/benchmarks.md
+	$(TEST_LAB) python -m bench.failover --publish
+
 figures: $(STAMP) ## repeat the loss of the primary; print median and spread
-	$(TEST_LAB) python -m bench.failover
+	$(TEST_LAB) python -m bench.failover --runs 5 --systems normal,fast --faults "host lost" \
+		--samples .ansible/figures.jsonl
 
 clean: ## remove what the commands above left in the tree
 	rm -rf $(VENV) .ansible .mypy_cache .pytest_cache .ruff_cache

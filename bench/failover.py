@@ -1,68 +1,222 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m bench.failover`: lose the primary's host again and again, print median and spread.
+"""`python -m bench.failover`: what the same faults cost with pgherd and with Debian's Patroni.
 
-Makes and deploys the lab where it is missing. Exit code 1 when a row was lost without
-excuse, 2 when the lab or the cluster cannot be had.
+Each system is deployed on the lab's hosts, one after the other, and meets every fault round after
+round, under the same clients. Samples are kept as they come, so that a run that was ended goes on
+with --resume. Exit code 1 when a sample could not be had, 2 when the lab or a cluster cannot.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import os
 import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from lab.cluster import Cluster
-from lab.drill import HostLoss, lose_primary
+from bench import page
+from bench.failover_chart import chart
+from bench.failover_report import figures, tables, verdicts
+from bench.outages import Outages, Sample, keep, load
+from bench.systems import SYSTEMS, Ground
+from lab.cluster import REPOSITORY
 from lab.errors import LabError
 from lab.hosts import Lab
-from lab.playbook import deploy
 from lab.progress import Progress
+from lab.rows import find
+from lab.stage import Account, Fault, FaultError, perform
+from lab.wire import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lab.stage import Stage
+
+MODULE: Final = "bench.failover"
+SAMPLES: Final = REPOSITORY / ".ansible" / "failover.jsonl"
+CHART: Final = page.DOCUMENT.with_name("failover.svg")
+# Long enough for Patroni's default lease of 30 s to run out, and for another to be elected.
+HELD_SECONDS: Final = 40.0
 
 
-def spread(label: str, values: list[float]) -> str:
-    """Return one line: the median of *values* (seconds), the least, the greatest and all."""
-    every = " ".join(f"{value:.2f}" for value in values)
-    return (
-        f"{label}: median {statistics.median(values):.2f} s, "
-        f"{min(values):.2f} to {max(values):.2f} s ({every})"
+def switchover(stage: Stage) -> None:
+    """Hand the lead over to a standby by name, by the REST API that both have."""
+    body = {"leader": stage.primary, "candidate": stage.standbys[0]}
+    try:
+        status, text = stage.cluster.ask(stage.primary, "POST", "/switchover", body)
+    except OSError as error:
+        raise FaultError(f"the switchover was not answered: {error}") from error
+    if status != 200:
+        raise FaultError(f"the switchover was refused: {status} {text.strip()}")
+    stage.await_leader_other_than(stage.primary)
+    stage.await_commits()
+
+
+FAULTS: Final = {
+    "host lost": find("host_lost"),
+    "postmaster killed": find("postmaster_killed"),
+    "agent frozen": find("agent_frozen"),
+    "cut off": find("cut_from_peers_and_etcd"),
+    "switchover": Fault("switchover", switchover),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which systems meet which faults, how often, and how long faults that last do (seconds)."""
+
+    systems: tuple[str, ...] = tuple(SYSTEMS)
+    faults: tuple[str, ...] = tuple(FAULTS)
+    rounds: int = 3
+    held: float = HELD_SECONDS
+
+    def __post_init__(self) -> None:
+        """Refuse what there is not; raises LabError."""
+        for kind, names, known in (
+            ("system", self.systems, SYSTEMS),
+            ("fault", self.faults, FAULTS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise LabError(f"There is no {kind} {name!r}: there are {', '.join(known)}.")
+        if self.rounds < 1 or self.held <= 0:
+            raise LabError("--runs must be at least 1, and --seconds more than 0.")
+
+    def missing(self, system: str, outages: Outages) -> list[tuple[int, str]]:
+        """Return round and fault of the samples of *system* that *outages* do not have."""
+        good = outages.good
+        return [
+            (number, fault)
+            for number in range(1, self.rounds + 1)
+            for fault in self.faults
+            if (found := good.get((system, fault, number))) is None or found.held != self.held
+        ]
+
+
+def measure(plan: Plan, kept: Outages, tell: Callable[[Sample], None]) -> None:
+    """Take the samples of *plan* that are not *kept* and tell each as it comes.
+
+    Raises LabError or WireError when the lab or a cluster cannot be had.
+    """
+    ground = Ground(Lab(progress=Progress(quiet=True)))
+    for name in plan.systems:
+        system = SYSTEMS[name]
+        wanted = plan.missing(name, kept)
+        if wanted:
+            ground.make(system)
+            software = ground.software(system)
+        for number, fault in wanted:
+            if not ground.family:
+                ground.make(system)
+            base = Sample(name, fault, number, held=plan.held, software=software)
+            sample = suffer(ground, base)
+            tell(sample)
+            if sample.failure:
+                # Whatever state that has left, the next sample does not begin in it.
+                ground.family = ""
+
+
+def suffer(ground: Ground, base: Sample) -> Sample:
+    """Return the sample *base* with what its fault cost."""
+    system, fault = SYSTEMS[base.system], FAULTS[base.fault]
+    base = replace(
+        base,
+        cores=os.cpu_count() or 0,
+        load=round(os.getloadavg()[0], 2),
+        taken=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    try:
+        lasting = replace(fault, seconds=base.held)
+        cost = perform(ground.lab, lasting, ground.cluster(system), system.agent)
+    except LabError as error:
+        cost = Account(fault.name, failure=str(error))
+    return replace(
+        base,
+        gap=round(cost.gap, 3),
+        acknowledged=cost.acknowledged,
+        lost=cost.lost,
+        overlap=round(cost.overlap, 3),
+        doubt=cost.doubt,
+        failure=cost.failure,
     )
 
 
-def measure(profile: str, runs: int) -> list[HostLoss]:
-    """Return the figures of *runs* losses under the profile; raises LabError."""
-    lab = Lab(progress=Progress(quiet=True))
-    cluster = Cluster(lab.settings)
-    lab.up()
-    deploy({"cluster_rto": profile})
-    figures = []
-    for run in range(1, runs + 1):
-        figure = lose_primary(lab, cluster)
-        sys.stdout.write(f"{profile} {run}/{runs}: {'; '.join(figure.lines())}\n")
-        sys.stdout.flush()
-        figures.append(figure)
-    return figures
+def say(sample: Sample) -> None:
+    """Print one sample's line."""
+    words = (
+        f"{sample.gap:6.2f} s without a commit, {sample.lost} of {sample.acknowledged} rows lost, "
+        f"{sample.doubt} in doubt, two primaries for {sample.overlap:.2f} s"
+    )
+    sys.stdout.write(
+        f"{sample.round}: {SYSTEMS[sample.system].title:<22} {sample.fault:<18} "
+        f"{sample.failure or words}\n"
+    )
+    sys.stdout.flush()
 
 
-def main() -> int:
+def keeping(path: Path, samples: Iterable[Sample]) -> Callable[[Sample], None]:
+    """Return what prints every sample, and has *path* hold it after *samples*."""
+    kept = list(samples)
+
+    def tell(sample: Sample) -> None:
+        say(sample)
+        kept.append(sample)
+        keep(path, kept)
+
+    return tell
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the command line's words."""
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="rounds over all faults (3)")
+    parser.add_argument(
+        "--systems", default=",".join(SYSTEMS), help=f"some of {', '.join(SYSTEMS)}"
+    )
+    parser.add_argument("--faults", default=",".join(FAULTS), help=f"some of {', '.join(FAULTS)}")
+    parser.add_argument(
+        "--seconds", type=float, default=HELD_SECONDS, help="that a freeze or a cut lasts (40)"
+    )
+    parser.add_argument(
+        "--samples", type=Path, default=SAMPLES, help=f"are kept here ({SAMPLES.name} in .ansible)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the samples that are kept"
+    )
+    parser.add_argument("--report", action="store_true", help="measure nothing, tell of those kept")
+    parser.add_argument(
+        "--publish", action="store_true", help="write docs/benchmarks.md, failover.svg"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.failover", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="losses for each profile (5)")
-    parser.add_argument("--profile", choices=("fast", "normal"), help="one profile only")
-    arguments = parser.parse_args()
-    profiles = [arguments.profile] if arguments.profile else ["fast", "normal"]
-    summary = []
-    unexplained = 0
+    words = arguments(argv)
     try:
-        for profile in profiles:
-            figures = measure(profile, arguments.runs)
-            summary.append(spread(f"{profile}, outage", [f.outage_seconds for f in figures]))
-            summary.append(spread(f"{profile}, rejoin", [f.rejoin_seconds for f in figures]))
-            unexplained += sum(len(f.losses.unexplained) for f in figures)
-    except LabError as error:
+        systems, faults = (
+            tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+            for text in (words.systems, words.faults)
+        )
+        plan = Plan(systems, faults, words.runs, words.seconds)
+        kept = load(words.samples) if words.resume or words.report else Outages(())
+        if not words.report:
+            measure(plan, kept, keeping(words.samples, kept.samples))
+            kept = load(words.samples)
+    except (LabError, WireError, OSError, ValueError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
-    sys.stdout.write("\n".join([*summary, f"rows lost without excuse: {unexplained}", ""]))
-    return 1 if unexplained else 0
+    if not kept.good:
+        sys.stderr.write(f"bench: {words.samples} has no sample: measure first.\n")
+        return 2
+    sys.stdout.write("\n".join([tables(kept), *verdicts(kept), ""]))
+    if words.publish:
+        page.publish(MODULE, figures(kept), (CHART, chart(kept)))
+    for sample in kept.failed:
+        say(sample)
+    return 1 if kept.failed else 0
 
 
 if __name__ == "__main__":

@@ -117,7 +117,6 @@ class Account:
     acknowledged: int = 0
     lost: int = 0
     overlap: float = 0.0
-    doubt: int = 0
     before: str = "-"
     after: str = "-"
     failure: str = ""

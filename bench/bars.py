@@ -93,7 +93,7 @@ class Panel:
         low, high = math.floor(math.log2(min(values))), math.ceil(math.log2(max(values)))
         if self.begin is None:
             # The least bar is to be seen, too.
-            return low - 1, max(low + 1, high)
+            return min(-1, low - 1), max(1, high)
         return min(-1, low), max(1, high)
 
 

@@ -87,7 +87,11 @@ def circumstances(outages: Outages) -> str:
     lines = [first, *(f"- {software}." for software in unique(sample.software for sample in good))]
     for system in outages.systems:
         acknowledged, lost = outages.lost(system)
-        lines.append(f"- {SYSTEMS[system].title}: {lost} of {acknowledged} acknowledged rows lost.")
+        met = sum(sample.system == system for sample in good)
+        lines.append(
+            f"- {SYSTEMS[system].title}: {lost} of {acknowledged} acknowledged rows lost in {met} "
+            "faults."
+        )
     return "\n".join([*lines, ""])
 
 

@@ -198,7 +198,7 @@ def test_what_was_compared_is_said(outages: Outages) -> None:
     assert "2026-11-30, 2 cores; the machine's load average 1.00 (1.00 to 2.50); 2 rounds" in text
     assert "a freeze or a cut lasts 40 s" in text
     assert "- pgherd 1.0.\n" in text
-    assert "Patroni 20/1/3: 410 of 3000 acknowledged rows lost" in text
+    assert "Patroni 20/1/3: 410 of 3000 acknowledged rows lost in 3 faults." in text
 
 
 def test_rows_that_pgherd_lost_are_said(outages: Outages) -> None:

@@ -101,6 +101,8 @@ def measure(plan: Plan, kept: Outages, tell: Callable[[Sample], None]) -> None:
     Raises LabError or WireError when the lab or a cluster cannot be had.
     """
     ground = Ground(Lab(progress=Progress(quiet=True)))
+    if kept.samples:
+        ground.find()
     for name in plan.systems:
         system = SYSTEMS[name]
         wanted = plan.missing(name, kept)

@@ -11,10 +11,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from lab.cluster import Cluster
+from lab.cluster import MEMBERS, Cluster
 from lab.patroni import Patroni
 from lab.playbook import deploy
-from lab.stage import HEALTHY_SECONDS_MAX
+from lab.processes import UNITS
+from lab.stage import HEALTHY_SECONDS_MAX, repair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,18 @@ class Ground:
 
     lab: Lab
     family: str = field(default="", init=False)
+
+    def find(self) -> None:
+        """Take over what runs on all hosts already, mended of a fault that was broken off."""
+        if any(host.state != "running" for host in self.lab.status()):
+            return
+        for system in SYSTEMS.values():
+            unit = UNITS[system.agent]
+            command = ["systemctl", "is-active", "--quiet", unit]
+            if all(self.lab.exec(host, command, check=False)[0] == 0 for host in MEMBERS):
+                repair(self.lab, system.agent)
+                self.family = system.family
+                return
 
     def make(self, system: System) -> None:
         """Have *system* run, on hosts made anew unless its family does already.

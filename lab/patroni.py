@@ -175,6 +175,8 @@ class Patroni:
                 "pg_hba": [
                     "local all all peer",
                     "host all all 127.0.0.1/32 scram-sha-256",
+                    # Patroni asks its own server for the timeline so, before it rewinds.
+                    "host replication standby 127.0.0.1/32 scram-sha-256",
                     f"host replication standby {settings.subnet} scram-sha-256",
                     f"host all all {settings.subnet} scram-sha-256",
                     "hostnossl all nobody 192.0.2.0/24 reject",

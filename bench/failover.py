@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 MODULE: Final = "bench.failover"
 SAMPLES: Final = REPOSITORY / ".ansible" / "failover.jsonl"
 CHART: Final = page.DOCUMENT.with_name("failover.svg")
-# Long enough for Patroni's default lease of 30 s to run out, and for another to be elected.
-HELD_SECONDS: Final = 40.0
 
 
 def switchover(stage: Stage) -> None:
@@ -54,23 +52,23 @@ def switchover(stage: Stage) -> None:
     stage.await_commits()
 
 
+# What lasts does so for long enough that Patroni's default lease of 30 s ends, and another leads.
 FAULTS: Final = {
     "host lost": find("host_lost"),
     "postmaster killed": find("postmaster_killed"),
-    "agent frozen": find("agent_frozen"),
-    "cut off": find("cut_from_peers_and_etcd"),
+    "agent frozen 60 s": find("agent_frozen", seconds=60),
+    "cut off 40 s": find("cut_from_peers_and_etcd", seconds=40),
     "switchover": Fault("switchover", switchover),
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which systems meet which faults, how often, and how long faults that last do (seconds)."""
+    """Which systems meet which faults, and how often."""
 
     systems: tuple[str, ...] = tuple(SYSTEMS)
     faults: tuple[str, ...] = tuple(FAULTS)
     rounds: int = 3
-    held: float = HELD_SECONDS
 
     def __post_init__(self) -> None:
         """Refuse what there is not; raises LabError."""
@@ -81,17 +79,16 @@ class Plan:
             for name in names:
                 if name not in known:
                     raise LabError(f"There is no {kind} {name!r}: there are {', '.join(known)}.")
-        if self.rounds < 1 or self.held <= 0:
-            raise LabError("--runs must be at least 1, and --seconds more than 0.")
+        if self.rounds < 1:
+            raise LabError(f"--runs {self.rounds}: there must be at least 1.")
 
     def missing(self, system: str, outages: Outages) -> list[tuple[int, str]]:
         """Return round and fault of the samples of *system* that *outages* do not have."""
-        good = outages.good
         return [
             (number, fault)
             for number in range(1, self.rounds + 1)
             for fault in self.faults
-            if (found := good.get((system, fault, number))) is None or found.held != self.held
+            if (system, fault, number) not in outages.good
         ]
 
 
@@ -112,7 +109,7 @@ def measure(plan: Plan, kept: Outages, tell: Callable[[Sample], None]) -> None:
         for number, fault in wanted:
             if not ground.family:
                 ground.make(system)
-            base = Sample(name, fault, number, held=plan.held, software=software)
+            base = Sample(name, fault, number, software=software)
             sample = suffer(ground, base)
             tell(sample)
             if sample.failure:
@@ -130,8 +127,7 @@ def suffer(ground: Ground, base: Sample) -> Sample:
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     try:
-        lasting = replace(fault, seconds=base.held)
-        cost = perform(ground.lab, lasting, ground.cluster(system), system.agent)
+        cost = perform(ground.lab, fault, ground.cluster(system), system.agent)
     except LabError as error:
         cost = Account(fault.name, failure=str(error))
     return replace(
@@ -179,9 +175,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--faults", default=",".join(FAULTS), help=f"some of {', '.join(FAULTS)}")
     parser.add_argument(
-        "--seconds", type=float, default=HELD_SECONDS, help="that a freeze or a cut lasts (40)"
-    )
-    parser.add_argument(
         "--samples", type=Path, default=SAMPLES, help=f"are kept here ({SAMPLES.name} in .ansible)"
     )
     parser.add_argument(
@@ -202,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tuple(dict.fromkeys(name.strip() for name in text.split(",")))
             for text in (words.systems, words.faults)
         )
-        plan = Plan(systems, faults, words.runs, words.seconds)
+        plan = Plan(systems, faults, words.runs)
         kept = load(words.samples) if words.resume or words.report else Outages(())
         if not words.report:
             measure(plan, kept, keeping(words.samples, kept.samples))

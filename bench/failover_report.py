@@ -78,11 +78,10 @@ def circumstances(outages: Outages) -> str:
     days = sorted({sample.taken[:10] for sample in good})
     cores = max(sample.cores for sample in good)
     rounds = len({sample.round for sample in good})
-    held = " or ".join(f"{held:g}" for held in sorted({sample.held for sample in good}))
     load = cell(outages.load, counted=False)
     first = (
         f"- {' and '.join(days)}, {cores} cores; the machine's load average {load}; {rounds} "
-        f"round{'s' if rounds > 1 else ''}; a freeze or a cut lasts {held} s."
+        f"round{'s' if rounds > 1 else ''}."
     )
     lines = [first, *(f"- {software}." for software in unique(sample.software for sample in good))]
     for system in outages.systems:

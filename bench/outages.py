@@ -26,7 +26,6 @@ class Sample:
     acknowledged, lost: rows, and those of them that are not there in the end.
     overlap: seconds in which two nodes took and acknowledged writes.
     doubt: rows of which the client that was outside does not know what became of them.
-    held: how long faults that last did, in seconds.
     failure: why there are no figures; empty when there are.
     software, cores, load, taken: what ran, the cores of the machine, the load average of its last
     minute just before the fault, and when (UTC).
@@ -40,7 +39,6 @@ class Sample:
     lost: int = 0
     overlap: float = 0.0
     doubt: int = 0
-    held: float = 0.0
     failure: str = ""
     software: str = ""
     cores: int = 0

@@ -37,7 +37,6 @@ def sample(system: str, fault: str, at: int, gap: float, lost: int = 0, **more: 
         lost=lost,
         overlap=more.get("overlap", 0.0),
         doubt=int(more.get("doubt", 0)),
-        held=40.0,
         software=f"{SYSTEMS[system].family} 1.0",
         cores=2,
         load=more.get("load", 1.0),
@@ -47,7 +46,7 @@ def sample(system: str, fault: str, at: int, gap: float, lost: int = 0, **more: 
 
 def bad(system: str, fault: str, at: int) -> Sample:
     """Return a sample that has no figures."""
-    return Sample(system, fault, at, held=40.0, failure="did not heal")
+    return Sample(system, fault, at, failure="did not heal")
 
 
 @pytest.fixture
@@ -57,19 +56,19 @@ def outages() -> Outages:
         (
             sample("tight", "host lost", 1, 24, lost=3, load=2.5),
             sample("tight", "host lost", 2, 26, lost=7),
-            sample("tight", "agent frozen", 1, 0.5, lost=400, overlap=19),
-            bad("tight", "agent frozen", 2),
+            sample("tight", "agent frozen 60 s", 1, 0.5, lost=400, overlap=19),
+            bad("tight", "agent frozen 60 s", 2),
             sample("normal", "host lost", 1, 4),
             sample("normal", "host lost", 2, 6, doubt=1),
-            sample("normal", "agent frozen", 1, 0.1),
-            sample("normal", "agent frozen", 2, 0.1),
+            sample("normal", "agent frozen 60 s", 1, 0.1),
+            sample("normal", "agent frozen 60 s", 2, 0.1),
         )
     )
 
 
 def test_a_figure_is_the_median_of_the_rounds_that_have_it(outages: Outages) -> None:
     assert outages.spread("tight", "host lost", "gap") == Spread(25, 24, 26)
-    assert outages.spread("tight", "agent frozen", "lost") == Spread(400, 400, 400)
+    assert outages.spread("tight", "agent frozen 60 s", "lost") == Spread(400, 400, 400)
     assert outages.spread("fast", "host lost", "gap") is None
     assert outages.load == Spread(1, 1, 2.5)
 
@@ -82,14 +81,14 @@ def test_a_ratio_is_that_of_the_medians_and_there_is_none_without_both(outages: 
 
 def test_systems_come_in_one_order_however_they_were_measured(outages: Outages) -> None:
     assert outages.systems == ("normal", "tight")
-    assert outages.faults == ("host lost", "agent frozen")
+    assert outages.faults == ("host lost", "agent frozen 60 s")
 
 
 def test_a_failure_counts_until_its_sample_was_taken_again(outages: Outages) -> None:
-    assert [each.key for each in outages.failed] == [("tight", "agent frozen", 2)]
-    again = Outages((*outages.samples, sample("tight", "agent frozen", 2, 0.7, lost=500)))
+    assert [each.key for each in outages.failed] == [("tight", "agent frozen 60 s", 2)]
+    again = Outages((*outages.samples, sample("tight", "agent frozen 60 s", 2, 0.7, lost=500)))
     assert again.failed == []
-    assert again.spread("tight", "agent frozen", "lost") == Spread(450, 400, 500)
+    assert again.spread("tight", "agent frozen 60 s", "lost") == Spread(450, 400, 500)
     # And one that was had is not taken away by a later failure.
     assert Outages((*again.samples, bad("tight", "host lost", 1))).failed == []
 
@@ -113,17 +112,15 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, line: str) -> None:
 
 
 def test_a_run_goes_on_with_what_is_missing_or_failed_in_order(outages: Outages) -> None:
-    plan = Plan(("normal", "tight"), ("host lost", "agent frozen"), rounds=2)
+    plan = Plan(("normal", "tight"), ("host lost", "agent frozen 60 s"), rounds=2)
     assert plan.missing("normal", outages) == []
-    assert plan.missing("tight", outages) == [(2, "agent frozen")]
+    assert plan.missing("tight", outages) == [(2, "agent frozen 60 s")]
     assert plan.missing("tight", Outages(())) == [
         (1, "host lost"),
-        (1, "agent frozen"),
+        (1, "agent frozen 60 s"),
         (2, "host lost"),
-        (2, "agent frozen"),
+        (2, "agent frozen 60 s"),
     ]
-    # Other faults than those that lasted as long are none of this run's.
-    assert len(replace(plan, held=20).missing("normal", outages)) == 4
     assert replace(plan, rounds=3).missing("normal", outages)[0] == (3, "host lost")
 
 
@@ -132,8 +129,7 @@ def test_a_run_goes_on_with_what_is_missing_or_failed_in_order(outages: Outages)
     [
         (["--systems", "normal,repmgr"], "no system 'repmgr': there are normal, fast"),
         (["--faults", "flood"], "no fault 'flood': there are host lost"),
-        (["--runs", "0"], "--runs must be at least 1"),
-        (["--seconds", "0"], "--seconds more than 0"),
+        (["--runs", "0"], "--runs 0: there must be at least 1"),
     ],
 )
 def test_bad_words_are_refused_before_anything_is_made(
@@ -177,7 +173,7 @@ def test_the_tables_show_times_ratios_and_losses(outages: Outages) -> None:
     assert "| host lost | 5.00 (4.00 to 6.00) | 25.0 (24.0 to 26.0) |" in text
     assert "| host lost | 1.00 | 5.00 |" in text
     assert "| host lost | 0 | 5 (3 to 7) |" in text
-    assert "| agent frozen | 0 | 19.0 |" in text
+    assert "| agent frozen 60 s | 0 | 19.0 |" in text
     assert "| host lost | 0.5 (0 to 1) | 0 |" in text
 
 
@@ -196,14 +192,13 @@ def test_what_is_not_known_and_what_is_nothing_are_told_apart() -> None:
 def test_what_was_compared_is_said(outages: Outages) -> None:
     text = circumstances(outages)
     assert "2026-11-30, 2 cores; the machine's load average 1.00 (1.00 to 2.50); 2 rounds" in text
-    assert "a freeze or a cut lasts 40 s" in text
     assert "- pgherd 1.0.\n" in text
     assert "Patroni 20/1/3: 410 of 3000 acknowledged rows lost in 3 faults." in text
 
 
 def test_rows_that_pgherd_lost_are_said(outages: Outages) -> None:
     assert "pgherd normal lost no row of 4000" in verdicts(outages)
-    assert "without figures: tight, agent frozen, 2" in verdicts(outages)
+    assert "without figures: tight, agent frozen 60 s, 2" in verdicts(outages)
     lost = Outages((sample("fast", "host lost", 1, 2, lost=4),))
     assert verdicts(lost) == ["pgherd fast LOST 4 ROWS of 1000"]
 
@@ -252,7 +247,9 @@ def test_every_system_is_run_by_an_agent_that_can_be_frozen() -> None:
 
 
 def test_faults_that_last_do_so_for_longer_than_the_longest_lease() -> None:
-    assert Plan().held > DEFAULT["ttl"]
+    for name in ("agent frozen 60 s", "cut off 40 s"):
+        assert FAULTS[name].seconds > DEFAULT["ttl"]
+        assert f" {FAULTS[name].seconds:g} s" in name
     assert Plan().faults == tuple(FAULTS)
     with pytest.raises(LabError, match="no fault"):
         Plan(faults=("", *FAULTS))

@@ -137,6 +137,8 @@ def suffer(ground: Ground, base: Sample) -> Sample:
         lost=cost.lost,
         overlap=round(cost.overlap, 3),
         doubt=cost.doubt,
+        before=cost.before,
+        after=cost.after,
         failure=cost.failure,
     )
 

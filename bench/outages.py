@@ -26,6 +26,7 @@ class Sample:
     acknowledged, lost: rows, and those of them that are not there in the end.
     overlap: seconds in which two nodes took and acknowledged writes.
     doubt: rows of which the client that was outside does not know what became of them.
+    before, after: who led at the beginning and in the end.
     failure: why there are no figures; empty when there are.
     software, cores, load, taken: what ran, the cores of the machine, the load average of its last
     minute just before the fault, and when (UTC).
@@ -39,6 +40,8 @@ class Sample:
     lost: int = 0
     overlap: float = 0.0
     doubt: int = 0
+    before: str = ""
+    after: str = ""
     failure: str = ""
     software: str = ""
     cores: int = 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.samples import spread
+from lab.cluster import MEMBERS
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.load import under_load
@@ -37,8 +38,7 @@ def measure(patroni: Patroni, who: str, runs: int) -> list[Account]:
     costs = []
     for number in range(1, runs + 1):
         leader = await_synchronous(patroni.cluster, Store(patroni.lab))
-        members = patroni.cluster.members()
-        others = sorted(member.name for member in members if member.name != leader)
+        others = [host for host in MEMBERS if host != leader]
         candidate = others[number % len(others)]
 
         def switch(old: str = leader, new: str = candidate) -> None:

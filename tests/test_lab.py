@@ -11,6 +11,7 @@ from lab import LabError, Settings
 from lab.__main__ import main
 from lab.cluster import Member, healthy
 from lab.image import tag
+from lab.patroni import agreed
 from lab.playbook import RECAP, environment
 from lab.probe import UNKNOWN_POSITION, Acknowledged, Probe, position
 
@@ -70,6 +71,18 @@ def test_healthy_wants_one_leader_and_the_rest_on_its_timeline() -> None:
     assert not healthy([leader, second, Member("pg3", "replica", "running", 3)])
     assert not healthy([second, second, second])
     assert not healthy([])
+
+
+def test_of_patroni_only_what_all_members_see_counts() -> None:
+    """A primary that was cut off shows itself as the leader of a healthy cluster for a while."""
+    others = [Member("pg3", "replica", "streaming", 3)]
+    stale = [Member("pg1", "leader", "running", 3), Member("pg2", "replica", "streaming", 3)]
+    true = [Member("pg1", "replica", "stopped", None), Member("pg2", "leader", "running", 3)]
+    whole = [Member("pg1", "replica", "streaming", 3), Member("pg2", "leader", "running", 3)]
+    assert agreed([stale + others, true + others, true + others]) == []
+    assert agreed([whole + others, true + others, whole + others]) == true + others
+    assert agreed([whole + others] * 3) == whole + others
+    assert agreed([[], [], []]) == agreed([[], whole + others, whole + others]) == []
 
 
 def test_recap_counts_changes_of_every_host() -> None:

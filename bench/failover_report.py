@@ -78,18 +78,15 @@ def circumstances(outages: Outages) -> str:
     days = sorted({sample.taken[:10] for sample in good})
     cores = max(sample.cores for sample in good)
     rounds = len({sample.round for sample in good})
-    load = cell(outages.load, counted=False)
-    first = (
-        f"- {' and '.join(days)}, {cores} cores; the machine's load average {load}; {rounds} "
-        f"round{'s' if rounds > 1 else ''}."
-    )
+    first = f"- {' and '.join(days)}, {cores} cores, {rounds} round{'s' if rounds > 1 else ''}."
     lines = [first, *(f"- {software}." for software in unique(sample.software for sample in good))]
     for system in outages.systems:
         acknowledged, lost = outages.lost(system)
         met = sum(sample.system == system for sample in good)
+        load = cell(outages.load(system), counted=False)
         lines.append(
             f"- {SYSTEMS[system].title}: {lost} of {acknowledged} acknowledged rows lost in {met} "
-            "faults."
+            f"faults; the machine's load average {load}."
         )
     return "\n".join([*lines, ""])
 

@@ -101,10 +101,9 @@ class Outages:
         found = [sample for sample in self.good.values() if sample.system == system]
         return sum(sample.acknowledged for sample in found), sum(sample.lost for sample in found)
 
-    @property
-    def load(self) -> Spread | None:
-        """The spread of the machine's load average."""
-        return Spread.of([sample.load for sample in self.good.values()])
+    def load(self, system: str) -> Spread | None:
+        """Return the spread of the machine's load average under *system*."""
+        return Spread.of([s.load for s in self.good.values() if s.system == system])
 
 
 def load(path: Path) -> Outages:

@@ -70,7 +70,8 @@ def test_a_figure_is_the_median_of_the_rounds_that_have_it(outages: Outages) -> 
     assert outages.spread("tight", "host lost", "gap") == Spread(25, 24, 26)
     assert outages.spread("tight", "agent frozen 60 s", "lost") == Spread(400, 400, 400)
     assert outages.spread("fast", "host lost", "gap") is None
-    assert outages.load == Spread(1, 1, 2.5)
+    assert outages.load("tight") == Spread(1, 1, 2.5)
+    assert outages.load("fast") is None
 
 
 def test_a_ratio_is_that_of_the_medians_and_there_is_none_without_both(outages: Outages) -> None:
@@ -191,9 +192,10 @@ def test_what_is_not_known_and_what_is_nothing_are_told_apart() -> None:
 
 def test_what_was_compared_is_said(outages: Outages) -> None:
     text = circumstances(outages)
-    assert "2026-11-30, 2 cores; the machine's load average 1.00 (1.00 to 2.50); 2 rounds" in text
+    assert "- 2026-11-30, 2 cores, 2 rounds.\n" in text
     assert "- pgherd 1.0.\n" in text
-    assert "Patroni 20/1/3: 410 of 3000 acknowledged rows lost in 3 faults." in text
+    assert "Patroni 20/1/3: 410 of 3000 acknowledged rows lost in 3 faults" in text
+    assert "in 3 faults; the machine's load average 1.00 (1.00 to 2.50)." in text
 
 
 def test_rows_that_pgherd_lost_are_said(outages: Outages) -> None:

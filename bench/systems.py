@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from lab.cluster import MEMBERS, Cluster
+from lab.cluster import MEMBERS, AgreedCluster
 from lab.patroni import Patroni
 from lab.playbook import deploy
 from lab.processes import UNITS
@@ -97,10 +97,10 @@ class Ground:
             patroni.configure(system.settings)
         self.family = system.family
 
-    def cluster(self, system: System) -> Cluster:
+    def cluster(self, system: System) -> AgreedCluster:
         """Return the cluster as a client of *system* sees it."""
         if system.family == PGHERD:
-            return Cluster(self.lab.settings)
+            return AgreedCluster(self.lab.settings)
         return Patroni(self.lab).cluster
 
     def software(self, system: System) -> str:

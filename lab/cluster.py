@@ -16,7 +16,7 @@ from lab.wait import until
 from lab.wire import Target, Wire, WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lab.settings import Settings
 
@@ -162,6 +162,30 @@ class Cluster:
             return self.query(host, f"SELECT pg_read_file('{name}')")[0][0]
         except WireError as error:
             raise LabError(f"{host} cannot show {name}: {error}") from error
+
+
+class AgreedCluster(Cluster):
+    """The cluster where only what all members show counts.
+
+    Patroni's members show what they saw last, however long ago that was: one that was cut off
+    shows itself as the leader of a healthy cluster for a while.
+    """
+
+    def members(self, *, ask: tuple[str, ...] = MEMBERS) -> list[Member]:
+        """Return the members as the hosts *ask* see them; none unless all see the same lead.
+
+        Of views that differ otherwise it is one that is not healthy.
+        """
+        views = [super(AgreedCluster, self).members(ask=(host,)) for host in ask]
+        return agreed(views)
+
+
+def agreed(views: Sequence[list[Member]]) -> list[Member]:
+    """Return the least healthy of *views*; nothing when they differ in who leads."""
+    leaders = {tuple(member.name for member in view if member.leads) for view in views}
+    if len(leaders) != 1:
+        return []
+    return next((view for view in views if not healthy(view)), views[0])
 
 
 def healthy(members: list[Member]) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from lab.cluster import CLUSTER_NAME, MEMBERS, REPOSITORY, REST_PORT, Cluster, Member, healthy
+from lab.cluster import CLUSTER_NAME, MEMBERS, REPOSITORY, REST_PORT, AgreedCluster
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.playbook import run
@@ -27,7 +27,7 @@ from lab.store import Store
 from lab.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from lab.playbook import Outcome
 
@@ -86,27 +86,6 @@ systemctl enable --quiet {UNIT} && systemctl restart {UNIT}
 """
 
 
-class Members(Cluster):
-    """Patroni's cluster. A member shows what it saw last, however long ago that was: what counts
-    is what all of them show."""
-
-    def members(self, *, ask: tuple[str, ...] = MEMBERS) -> list[Member]:
-        """Return the members as the hosts *ask* see them; none unless all see the same lead.
-
-        Of views that differ otherwise it is one that is not healthy.
-        """
-        views = [super(Members, self).members(ask=(host,)) for host in ask]
-        return agreed(views)
-
-
-def agreed(views: Sequence[list[Member]]) -> list[Member]:
-    """Return the least healthy of *views*; nothing when they differ in who leads."""
-    leaders = {tuple(member.name for member in view if member.leads) for view in views}
-    if len(leaders) != 1:
-        return []
-    return next((view for view in views if not healthy(view)), views[0])
-
-
 @dataclass(frozen=True)
 class Patroni:
     """Patroni on the lab's members.
@@ -120,10 +99,10 @@ class Patroni:
     encrypted: bool = False
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> AgreedCluster:
         """The cluster as a client sees it; the same for Patroni and for pgherd."""
         login = ("patroni", PASSWORDS["rest"])
-        return Members(self.lab.settings, password=PASSWORDS["superuser"], login=login)
+        return AgreedCluster(self.lab.settings, password=PASSWORDS["superuser"], login=login)
 
     def deploy(self, dynamic: Mapping[str, Any] | None = None) -> str:
         """Install and start everything, on the first member first; return who leads.

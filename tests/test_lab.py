@@ -9,9 +9,8 @@ import pytest
 
 from lab import LabError, Settings
 from lab.__main__ import main
-from lab.cluster import Member, healthy
+from lab.cluster import Member, agreed, healthy
 from lab.image import tag
-from lab.patroni import agreed
 from lab.playbook import RECAP, environment
 from lab.probe import UNKNOWN_POSITION, Acknowledged, Probe, position
 
@@ -73,7 +72,7 @@ def test_healthy_wants_one_leader_and_the_rest_on_its_timeline() -> None:
     assert not healthy([])
 
 
-def test_of_patroni_only_what_all_members_see_counts() -> None:
+def test_only_what_all_members_see_counts_where_they_must_agree() -> None:
     """A primary that was cut off shows itself as the leader of a healthy cluster for a while."""
     others = [Member("pg3", "replica", "streaming", 3)]
     stale = [Member("pg1", "leader", "running", 3), Member("pg2", "replica", "streaming", 3)]

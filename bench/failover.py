@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench import page
 from bench.failover_chart import chart
+from bench.failover_faults import FAULTS
 from bench.failover_report import figures, tables, verdicts
 from bench.outages import Outages, Sample, keep, load
 from bench.systems import SYSTEMS, Ground
@@ -25,41 +26,15 @@ from lab.cluster import REPOSITORY
 from lab.errors import LabError
 from lab.hosts import Lab
 from lab.progress import Progress
-from lab.rows import find
-from lab.stage import Account, Fault, FaultError, perform
+from lab.stage import Account, perform
 from lab.wire import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from lab.stage import Stage
-
 MODULE: Final = "bench.failover"
 SAMPLES: Final = REPOSITORY / ".ansible" / "failover.jsonl"
 CHART: Final = page.DOCUMENT.with_name("failover.svg")
-
-
-def switchover(stage: Stage) -> None:
-    """Hand the lead over to a standby by name, by the REST API that both have."""
-    body = {"leader": stage.primary, "candidate": stage.standbys[0]}
-    try:
-        status, text = stage.cluster.ask(stage.primary, "POST", "/switchover", body)
-    except OSError as error:
-        raise FaultError(f"the switchover was not answered: {error}") from error
-    if status != 200:
-        raise FaultError(f"the switchover was refused: {status} {text.strip()}")
-    stage.await_leader_other_than(stage.primary)
-    stage.await_commits()
-
-
-# What lasts does so for long enough that Patroni's default lease of 30 s ends, and another leads.
-FAULTS: Final = {
-    "host lost": find("host_lost"),
-    "postmaster killed": find("postmaster_killed"),
-    "agent frozen 60 s": find("agent_frozen", seconds=60),
-    "cut off 40 s": find("cut_from_peers_and_etcd", seconds=40),
-    "switchover": Fault("switchover", switchover),
-}
 
 
 @dataclass(frozen=True)

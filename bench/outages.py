@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from bench.samples import Spread, unique
+from bench.failover_faults import FAULTS
+from bench.samples import Spread
 from bench.systems import SYSTEMS
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ class Outages:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """The names of the faults, in order."""
-        return unique(sample.fault for sample in self.samples)
+        """The names of the faults, in the order of FAULTS."""
+        there = {sample.fault for sample in self.samples}
+        return tuple(name for name in FAULTS if name in there)
 
     @property
     def good(self) -> dict[tuple[str, str, int], Sample]:

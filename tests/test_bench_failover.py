@@ -11,8 +11,9 @@ import pytest
 
 from bench import failover, page
 from bench.bars import Panel
-from bench.failover import FAULTS, MODULE, Plan, keeping, main
+from bench.failover import MODULE, Plan, keeping, main
 from bench.failover_chart import chart
+from bench.failover_faults import FAULTS
 from bench.failover_report import cell, circumstances, figures, tables, verdicts
 from bench.outages import Outages, Sample, keep, load
 from bench.samples import Spread
@@ -80,7 +81,8 @@ def test_a_ratio_is_that_of_the_medians_and_there_is_none_without_both(outages: 
     assert outages.ratio("default", "normal", "host lost") is None
 
 
-def test_systems_come_in_one_order_however_they_were_measured(outages: Outages) -> None:
+def test_systems_and_faults_come_in_one_order_however_they_were_measured(outages: Outages) -> None:
+    outages = Outages(outages.samples[::-1])
     assert outages.systems == ("normal", "tight")
     assert outages.faults == ("host lost", "agent frozen 60 s")
 

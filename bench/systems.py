@@ -59,6 +59,8 @@ SYSTEMS: Final = {
     "tight": System(PATRONI, "20/1/3", TIGHT),
     "quorum": System(PATRONI, "20/1/3, quorum", {**TIGHT, "synchronous_mode": "quorum"}),
 }
+# What a run compares unless it is told otherwise.
+COMPARED: Final = ("normal", "fast", "default", "tight")
 
 
 @dataclass

@@ -121,7 +121,7 @@ test-all: test ## the tests of CI and those too long for it
 	@# The other release, from bare hosts through the same scenarios.
 	PGHERD_LAB_RELEASE=12 $(MAKE) molecule
 	PGHERD_LAB_RELEASE=13 $(TEST_LAB) python -m lab down
-	$(TEST_LAB) python -m bench.failover --runs 1 --samples .ansible/test-all.jsonl
+	$(TEST_LAB) python -m bench.failover --runs 1 --systems normal,tight --samples .ansible/test-all.jsonl
 	$(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.path --runs 1 --seconds 3 --clients 8,32
 	$(TEST_LAB) python -m lab down

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m bench.failover`: what the same faults cost with pgherd and with Debian's Patroni.
 
-Each system is deployed on the lab's hosts, one after the other, and meets every fault round after
-round, under the same clients. Samples are kept as they come, so that a run that was ended goes on
+Each system is deployed, one after the other, and meets every fault round after round, under the
+same clients. The lab's hosts are removed and made anew: name a lab for it in PGHERD_LAB_NAME, as
+`make bench-failover` does. Samples are kept as they come, so that a run that was ended goes on
 with --resume. Exit code 1 when a sample could not be had, 2 when the lab or a cluster cannot.
 """
 

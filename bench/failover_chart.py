@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 def chart(outages: Outages) -> str:
     """Return the SVG of *outages*."""
-    rounds = len({sample.round for sample in outages.good.values()})
     sheet = Sheet(
         module="bench.failover",
         title="What faults cost the clients of pgherd and of Patroni",
@@ -27,8 +26,8 @@ def chart(outages: Outages) -> str:
         "primaries, by fault, for each system.",
         head="The same faults with pgherd and with Patroni (ttl/loop_wait/retry_timeout)",
         legend=titles(outages),
-        foot=f"Medians of {rounds} rounds; lines: least and greatest. A line up is twice as much. "
-        "Less is better.",
+        foot=f"Medians; rounds of each fault: {outages.rounds}; lines: least and greatest. A line "
+        "up is twice as much. Less is better.",
         columns=1,
     )
     panels = [_panel(outages, figure, head) for figure, head in HEADS if figure != "doubt"]

@@ -77,8 +77,7 @@ def circumstances(outages: Outages) -> str:
     good = outages.good.values()
     days = sorted({sample.taken[:10] for sample in good})
     cores = max(sample.cores for sample in good)
-    rounds = len({sample.round for sample in good})
-    first = f"- {' and '.join(days)}, {cores} cores, {rounds} round{'s' if rounds > 1 else ''}."
+    first = f"- {' and '.join(days)}, {cores} cores; rounds of each fault: {outages.rounds}."
     lines = [first, *(f"- {software}." for software in unique(sample.software for sample in good))]
     for system in outages.systems:
         acknowledged, lost = outages.lost(system)

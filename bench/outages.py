@@ -103,6 +103,14 @@ class Outages:
         found = [sample for sample in self.good.values() if sample.system == system]
         return sum(sample.acknowledged for sample in found), sum(sample.lost for sample in found)
 
+    @property
+    def rounds(self) -> str:
+        """How many rounds there are of each fault in each system, in words: `3` or `2 to 3`."""
+        counts = {len(self.find(s, f)) for s in self.systems for f in self.faults} - {0}
+        if len(counts) < 2:
+            return str(max(counts, default=0))
+        return f"{min(counts)} to {max(counts)}"
+
     def load(self, system: str) -> Spread | None:
         """Return the spread of the machine's load average under *system*."""
         return Spread.of([s.load for s in self.good.values() if s.system == system])

@@ -194,7 +194,9 @@ def test_what_is_not_known_and_what_is_nothing_are_told_apart() -> None:
 
 def test_what_was_compared_is_said(outages: Outages) -> None:
     text = circumstances(outages)
-    assert "- 2026-11-30, 2 cores, 2 rounds.\n" in text
+    assert "- 2026-11-30, 2 cores; rounds of each fault: 1 to 2.\n" in text
+    assert Outages(outages.samples[4:]).rounds == "2"
+    assert Outages(()).rounds == "0"
     assert "- pgherd 1.0.\n" in text
     assert "Patroni 20/1/3: 410 of 3000 acknowledged rows lost in 3 faults" in text
     assert "in 3 faults; the machine's load average 1.00 (1.00 to 2.50)." in text

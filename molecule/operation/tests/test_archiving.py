@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.playbook import run
+from lab.playbook import play
 
 if TYPE_CHECKING:
-    from lab.playbook import Outcome
     from molecule.operation.tests.conftest import Bench
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def play(name: str, **variables: object) -> Outcome:
-    """Run the playbook *name* and return what came of it; it must have succeeded."""
-    outcome = run(f"pgherd.cluster.{name}", variables, timeout_seconds=300)
+def played(name: str) -> str:
+    """Run the playbook *name*, which must succeed, and return what it said, in one line."""
+    outcome = play(name)
     assert outcome.code == 0, outcome.output
-    return outcome
+    return " ".join(outcome.output.split())
 
 
 def configure(bench: Bench, **parameters: str | None) -> None:
@@ -38,17 +37,16 @@ def test_an_archive_command_that_fails_is_a_problem(bench: Bench) -> None:
     assert archiver(bench) == {}
     try:
         configure(bench, archive_mode="on", archive_command="/bin/false")
-        play("restart_rolling")
+        played("restart_rolling")
         bench.await_whole()
         bench.cluster.query(bench.leader, "SELECT pg_switch_wal()")
         bench.until(lambda: archiver(bench).get("failing") is True)
-        said = " ".join(play("status").output.split())
-        assert f"{bench.leader} cannot archive WAL (" in said
+        assert f"{bench.leader} cannot archive WAL (" in played("status")
         configure(bench, archive_command="/bin/true")
         bench.until(lambda: archiver(bench).get("waiting") == 0)
-        assert "Healthy." in play("status").output
+        assert "Healthy." in played("status")
     finally:
         configure(bench, archive_mode=None, archive_command=None)
-        play("restart_rolling")
+        played("restart_rolling")
     bench.await_whole()
     bench.until(lambda: archiver(bench) == {})

@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.pgherd.cluster.plugins.module_utils._etcd import EtcdClient
 
 from lab.cluster import INVENTORY, MEMBERS
-from lab.playbook import SITE, other_groups, run
+from lab.playbook import SITE, changes, other_groups, play, run
 from lab.wait import until
 
 if TYPE_CHECKING:
@@ -26,19 +26,12 @@ WITHIN = 120.0
 
 def remove(node: str, *options: str, **variables: object) -> Outcome:
     """Run remove_node, confirmed, over *node* and return what came of it."""
-    given = {"node": node, "remove_confirm": node, **variables}
-    return run("pgherd.cluster.remove_node", given, options, timeout_seconds=300)
+    return play("remove_node", *options, **{"node": node, "remove_confirm": node, **variables})
 
 
 def site(inventory: Path = INVENTORY) -> int:
     """Run site.yml over *inventory*; return how many tasks changed something."""
     return changes(run(SITE, inventory=inventory))
-
-
-def changes(outcome: Outcome) -> int:
-    """Return how many tasks changed something; the playbook must have succeeded."""
-    assert outcome.code == 0, outcome.output
-    return sum(outcome.changed.values())
 
 
 def refusal(outcome: Outcome) -> str:

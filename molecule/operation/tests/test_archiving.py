@@ -22,8 +22,8 @@ def played(name: str) -> str:
     return " ".join(outcome.output.split())
 
 
-def configure(bench: Bench, **parameters: str | None) -> None:
-    """Set PostgreSQL's *parameters* in the dynamic configuration; None takes one out."""
+def configure(bench: Bench, **parameters: str) -> None:
+    """Set PostgreSQL's *parameters* in the dynamic configuration."""
     change = {"postgresql": {"parameters": parameters}}
     assert bench.cluster.ask(bench.leader, "PATCH", "/config", change)[0] == 200
 
@@ -35,6 +35,7 @@ def archiver(bench: Bench) -> dict[str, object]:
 
 def test_an_archive_command_that_fails_is_a_problem(bench: Bench) -> None:
     assert archiver(bench) == {}
+    before = bench.stored()
     try:
         configure(bench, archive_mode="on", archive_command="/bin/false")
         played("restart_rolling")
@@ -46,7 +47,7 @@ def test_an_archive_command_that_fails_is_a_problem(bench: Bench) -> None:
         bench.until(lambda: archiver(bench).get("waiting") == 0)
         assert "Healthy." in played("status")
     finally:
-        configure(bench, archive_mode=None, archive_command=None)
+        assert bench.cluster.ask(bench.leader, "PUT", "/config", before)[0] == 200
         played("restart_rolling")
     bench.await_whole()
     bench.until(lambda: archiver(bench) == {})

@@ -75,24 +75,27 @@ def firmware(bench: Bench, host: str) -> Iterator[None]:
         container.update(restart_policy={"Name": "no"})
 
 
-def lose_the_leader(bench: Bench, reports: Path, **variables: object) -> None:
-    """Drill the loss of the leader's host, and see that its report says what it cost."""
+def lose_the_leader(bench: Bench, reports: Path, **variables: object) -> dict[str, Any]:
+    """Drill the loss of the leader's host, and return what its report says it cost."""
     leader = bench.leader
     outcome = drill("host_stop", reports, **variables)
     assert outcome.code == 0, outcome.output
     assert "Acknowledged rows lost" in outcome.output
     figures = results(reports)[-1]["figures"]
     assert figures["leader_before"] == leader
-    assert figures["leader_after"] not in (None, leader)
+    assert figures["leader_after"] is not None
     assert figures["rows_lost"] == 0
     assert figures["overlap_seconds"] == 0
     assert figures["rows_acknowledged"] > 200
     assert 0 < figures["rto_seconds"] <= figures["redundancy_seconds"]
+    return dict(figures)
 
 
 def test_a_lost_host_costs_seconds_and_no_row(bench: Bench, reports: Path) -> None:
     """By its power, then by a reboot without: the second drill is compared with the first."""
-    lose_the_leader(bench, reports)
+    figures = lose_the_leader(bench, reports)
+    assert figures["leader_after"] != figures["leader_before"]
+    # A container may be back before its lease has run out, and goes on leading then.
     with firmware(bench, bench.leader):
         lose_the_leader(bench, reports, drill_power_off_command="")
     assert len(json.loads((reports / "history.json").read_text())) == 2

@@ -32,8 +32,8 @@ PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 # Histories that `make sim` simulates, each from a seed of its own.
 SEEDS ?= 2000
 
-.PHONY: help venv lock demo test test-all lint sanity unit sim molecule drivers upgrade standby-cluster adopt \
-	variants faults figures bench-path bench-failover lab-up lab-down lab-status clean
+.PHONY: help venv lock demo test test-all lint sanity unit sim molecule drivers thorough upgrade \
+	standby-cluster adopt variants faults figures bench-path bench-failover lab-up lab-down lab-status clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
@@ -110,6 +110,13 @@ molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 	$(TEST_LAB) molecule test --all --exclude adopt --exclude upgrade --exclude standby_cluster \
 		--exclude variants --no-command-borders
 
+thorough: $(STAMP) ## the tests of molecule's scenarios that take too long for CI
+	$(TEST_LAB) python -m lab down
+	$(TEST_LAB) python -m lab up
+	$(TEST_LAB) python -c "from lab.playbook import deploy; deploy()"
+	for scenario in operation switchover; do $(TEST_LAB) pytest -s -m thorough molecule/$$scenario/tests || exit; done
+	$(TEST_LAB) python -m lab down
+
 standby-cluster: $(STAMP) ## one cluster follows another, takes its place and gives it back
 	$(TEST_LAB) python -m lab down
 	molecule reset --scenario-name standby_cluster > /dev/null
@@ -125,6 +132,7 @@ test-all: test ## the tests of CI and those too long for it
 	$(TEST_LAB) python -m lab down
 	$(TEST_LAB) python -m bench.path --runs 1 --seconds 3 --clients 8,32
 	$(TEST_LAB) python -m lab down
+	$(MAKE) thorough
 	$(MAKE) drivers
 	$(MAKE) standby-cluster
 	$(MAKE) variants

@@ -100,6 +100,7 @@ def test_what_the_cluster_cannot_spare_is_refused(bench: Bench) -> None:
     bench.await_whole()
 
 
+@pytest.mark.thorough
 def test_the_leaders_host_is_removed_and_added_again_with_its_data(
     bench: Bench, tmp_path: Path
 ) -> None:

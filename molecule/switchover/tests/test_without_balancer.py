@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lab.losses import Loss
     from molecule.switchover.tests.conftest import Bench
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.thorough]
 
 STATISTICS: Final = 7000
 SETTING: Final = {"cluster_balancer": "none"}

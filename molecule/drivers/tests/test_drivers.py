@@ -25,6 +25,9 @@ from lab.wait import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+# Compilers for all drivers are many packages.
+pytestmark = pytest.mark.timeout(900)
+
 KINDS: Final = tuple(os.environ.get("PGHERD_DRIVERS", "libpq uri").split())
 MOVING: Final = "An address that moves"
 ROWS: Final = 250

@@ -106,7 +106,8 @@ molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 	$(TEST_LAB) python -m lab down
 	@# molecule remembers hosts it made before, and would not make them again.
 	molecule reset > /dev/null
-	@# Those left out take too long for here: make adopt, upgrade, standby-cluster, variants.
+	@# Those left out take too long for here: make adopt, upgrade, standby-cluster, variants; and of
+	@# the others the tests that make thorough runs.
 	$(TEST_LAB) molecule test --all --exclude adopt --exclude upgrade --exclude standby_cluster \
 		--exclude variants --no-command-borders
 

@@ -59,8 +59,8 @@ def tasks(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_there_is_something_to_check() -> None:
     assert [role.name for role in ROLES] == [
-        "adoption", "agent", "cluster", "drill", "etcd", "haproxy", "keepalived", "pgbouncer",
-        "postgresql",
+        "adoption", "agent", "cluster", "drill", "etcd", "haproxy", "keepalived", "pgbackrest",
+        "pgbouncer", "postgresql",
     ]  # fmt: skip
     assert len(TASK_FILES) > 15
 

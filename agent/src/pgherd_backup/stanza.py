@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making the repositories know the cluster: pgBackRest's stanza, made or upgraded once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from pgherd_backup import agents, pgbackrest, programs
+from pgherd_backup.errors import BackupError, ProgramError
+from pgherd_backup.run import should_act
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgherd_backup.settings import Settings
+
+# pgBackRest's codes of a stanza (`info --output=json`): the path is missing, the stanza's own too.
+MISSING: Final = (1, 3)
+# Its exit code when the cluster is not the one that the stanza is of (mismatch of version or id).
+MISMATCH: Final = (28, 44, 51)
+# Its exit code when archive_mode is still off: PostgreSQL has to be restarted first.
+ARCHIVE_DISABLED: Final = 87
+
+
+def statuses(raw: Sequence[dict[str, Any]]) -> dict[int, int]:
+    """Return pgBackRest's code for every repository, by its number."""
+    return {
+        repository["key"]: repository["status"]["code"]
+        for stanza in raw
+        for repository in stanza.get("repo") or []
+    }
+
+
+def ensure(settings: Settings, within: float) -> dict[str, Any]:
+    """Make or upgrade the stanza where it has to be; tell whether anything was changed.
+
+    :param within: how long the first segment may take into the archive, seconds.
+    :raises BackupError: it cannot be made, with pgBackRest's words.
+    """
+    seen = agents.look(settings)
+    if not should_act(settings, seen):
+        return {"changed": False, "acted": False}
+    raw = json.loads(
+        programs.output_of(pgbackrest.words(settings, "info", "--output=json", local=True))
+    )
+    codes = statuses(raw)
+    lacking = [n for n in settings.repositories if codes.get(n, MISSING[0]) in MISSING]
+    changed = bool(lacking)
+    if lacking:
+        programs.output_of(pgbackrest.words(settings, "stanza-create"))
+    changed |= _upgrade(settings)
+    pending = ""
+    if changed:
+        try:
+            programs.output_of(pgbackrest.words(settings, f"--archive-timeout={within:g}", "check"))
+        except ProgramError as error:
+            if error.code != ARCHIVE_DISABLED:
+                raise
+            pending = "archive_mode is off until PostgreSQL is restarted (pgherd.cluster.restart_rolling)"
+    return {"changed": changed, "acted": True, "pending": pending}
+
+
+def _upgrade(settings: Settings) -> bool:
+    try:
+        programs.output_of(pgbackrest.words(settings, "stanza-create"))
+    except ProgramError as error:
+        if error.code not in MISMATCH:
+            raise BackupError(f"the stanza {settings.stanza} cannot be made: {error}") from error
+        programs.output_of(pgbackrest.words(settings, "stanza-upgrade"))
+        return True
+    return False

@@ -80,6 +80,11 @@ def _plan(settings: Settings, arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _place(settings: Settings, arguments: argparse.Namespace) -> int:
+    _show(restore.place(settings), arguments)
+    return DONE
+
+
 def _restore(settings: Settings, arguments: argparse.Namespace) -> int:
     target = _target(arguments)
     with _alone():
@@ -178,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     flushed.add_argument("--within", type=float, default=60)
     planned = add("plan", _plan, "Show what a restore would do.")
     planned.add_argument("--beside", default="", metavar="NAME")
+    add("place", _place, "Show what an earlier restore left on this host.")
     restored = add("restore", _restore, "Restore in the place of this host's data.")
     for each in (planned, restored):
         each.add_argument("--keep-old", action=argparse.BooleanOptionalAction, default=True)

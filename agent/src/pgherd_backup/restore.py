@@ -33,6 +33,17 @@ def beside(data_dir: Path, suffix: str) -> Path:
     return data_dir.with_name(f"{data_dir.name}.{suffix}")
 
 
+def place(settings: Settings) -> dict[str, Any]:
+    """Return what an earlier restore left on this host."""
+    data_dir = Path(settings.data_dir)
+    kept, copies = beside(data_dir, KEPT), Path(settings.scratch_dir)
+    return {
+        "under_way": beside(data_dir, STATE).exists(),
+        "kept": str(kept) if kept.exists() else "",
+        "copies": sorted(each.name for each in copies.iterdir()) if copies.is_dir() else [],
+    }
+
+
 def check_place(data_dir: Path, *, keep_old: bool) -> None:
     """Check that the data of this host may be replaced; raises RefusedError."""
     tablespaces = data_dir / "pg_tblspc"

@@ -187,6 +187,10 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
         (Demote(), ReleaseKey()),
     ),
     "wait_for_disk": (view(stopped(disk="it is full")), ()),
+    "lead_restored": (
+        unlocked(stopped("shut down", is_restored=True)),
+        (TakeKey(SyncKey("", timeline=1)),),
+    ),
     "rejoin": (view(stopped()), (Rejoin(PG2),)),
     "start_standby": (unlocked(stopped()), (StartStandby(),)),
     "start_takes_too_long": (
@@ -278,6 +282,10 @@ WORLD: dict[str, tuple[View, tuple[Action, ...]]] = {
     ),
     "rejoin_diverged": (view(diverged=True), (Rejoin(PG2),)),
     "rejoin_stuck": (view(stuck=True), (Rejoin(PG2),)),
+    "raise_limits": (
+        view(standby(replay_paused=True, lacks_limits=True)),
+        (BeginRestart(), KeepSlots()),
+    ),
     "compare_first": (view(standby(upstream="pg3:5432"), diverged=None), ()),
     "follow": (view(standby(upstream="pg3:5432")), (Follow(PG2),)),
     "copy_slots": (

@@ -331,8 +331,10 @@ NOT_WALKED: Final = {
     # Nobody deletes all keys here.
     "wait_for_initialize",
     "wait_for_source",
-    # Backups are the operator's.
+    # Backups are the operator's, and what they lead to: a restored leader, WAL of higher limits.
     "restore",
+    "lead_restored",
+    "raise_limits",
 }
 # What one fault does not lead to.
 NEED_MORE_FAULTS: Final = {

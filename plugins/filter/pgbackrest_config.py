@@ -203,7 +203,9 @@ def _stanza(facts: Mapping[str, Any]) -> dict[str, Any]:
             options |= _far(f"pg{number}-", facts["addresses"][name], facts)
         options |= _instance(number, facts)
     # A standby gives its time, where there is one; whoever takes a backup says when there is none.
-    return options | {"backup-standby": True if len(options) > 3 and len(facts["members"]) > 1 else None}
+    return options | {
+        "backup-standby": True if len(options) > 3 and len(facts["members"]) > 1 else None
+    }
 
 
 def _clone(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -380,6 +380,8 @@ class Instance:
         PostgreSQL knows no such setting (before 17).
     :param disk: what is wrong with the disk under the data, empty when it is well.
     :param is_told_to_stop: its postmaster is ending, which takes new connections no more.
+    :param lacks_limits: its replay is paused until it is started with what its primary had.
+    :param is_restored: it was restored to be the primary, and has not been started since.
     """
 
     process: Process = Process.STOPPED
@@ -409,6 +411,8 @@ class Instance:
     checkpointer_idle: bool = True
     disk: str = ""
     is_told_to_stop: bool = False
+    lacks_limits: bool = False
+    is_restored: bool = False
 
     @property
     def is_running(self) -> bool:

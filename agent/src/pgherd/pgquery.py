@@ -90,6 +90,9 @@ PENDING_RESTART: Final = (
     "FROM (SELECT) AS always LEFT JOIN pg_settings ON pending_restart"
 )
 
+# What a standby runs with, of the settings named; all of them are numbers.
+LIMITS: Final = "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)"
+
 # Asked of another member: its timeline, if it is a primary.
 PRIMARY_TIMELINE: Final = (
     "SELECT pg_is_in_recovery() AS recovering, CASE WHEN NOT pg_is_in_recovery() THEN "

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pgherd.accounts import create_accounts
@@ -22,10 +23,11 @@ from pgherd.pacing import Pacing
 from pgherd.pending_restart import PendingRestart
 from pgherd.pgfiles import Files, Upstream, local_conninfo, slot_name
 from pgherd.pglog import last_words
-from pgherd.pgquery import OBSERVE, Connection, instance_from_row, silent_instance
+from pgherd.pgquery import LIMITS, OBSERVE, Connection, instance_from_row, silent_instance
 from pgherd.postmaster import Cage, Postmaster, clear_leftovers, find
 from pgherd.programs import Programs
 from pgherd.quorum import NOBODY_ACKNOWLEDGES
+from pgherd.restored import forget, is_restored
 from pgherd.slot_copies import SlotCopies
 from pgherd.slot_statements import SlotStatements
 from pgherd.waiting import POLL_SECONDS, come_true, until
@@ -96,7 +98,12 @@ class Postgres:
         if self.postmaster() is None or self._postmaster is self._ended:
             self._control = await self._read_control()
             system_id = self._control.system_id if self._control else None
-            return Instance(has_data=True, control=self._control, system_id=system_id)
+            return Instance(
+                has_data=True,
+                control=self._control,
+                system_id=system_id,
+                is_restored=is_restored(self.data_dir, self._control),
+            )
         try:
             [row] = await self._connection.query(OBSERVE)
         except PostgresError as error:
@@ -105,9 +112,11 @@ class Postgres:
             return silent_instance(self._control, in_recovery, self._upstream)
         if self._pending.is_due():
             await self.refresh_pending_restart()
-        elif row["in_recovery"] and self._pending.limits_are_due():
+        elif row["in_recovery"] and (row["replay_paused"] or self._pending.limits_are_due()):
             await self._look_at_limits()
         instance = instance_from_row(row, self._pending.found)
+        if instance.is_standby and instance.replay_paused:
+            instance = replace(instance, lacks_limits=await self._lacks_limits())
         # Commits, or subscribers, may wait for them, so that one has gone is news.
         names = instance.acknowledging.standbys if instance.is_primary else frozenset()
         slots = instance.subscribers_wait_for or frozenset()
@@ -232,8 +241,20 @@ class Postgres:
         limits = self._control if self._is_meant_as_standby else None
         await self._pending.refresh(self.query, self.files.parameters(self._dynamic, None), limits)
 
+    async def _lacks_limits(self) -> bool:
+        """Tell whether it runs with less than its primary had, which pauses replay for good.
+
+        PostgreSQL documentation, 26.4.3: it waits for a restart with settings that are enough.
+        """
+        limits = self._control.limits if self._control is not None else {}
+        try:
+            rows = await self.query(LIMITS, [list(limits)])
+        except PostgresError:
+            return False
+        return any(row["setting"] < limits[row["name"]] for row in rows)
+
     async def _look_at_limits(self) -> None:
-        """Lower what was held back once this standby has replayed that its primary has less."""
+        """Follow the primary's settings that this standby has replayed: less, or more."""
         known, self._control = self._control, await self._read_control() or self._control
         if known is None or self._control is None or known.limits == self._control.limits:
             return
@@ -269,6 +290,7 @@ class Postgres:
         await self.pacing.choose(names, is_running=False)
         (self.data_dir / "standby.signal").unlink(missing_ok=True)
         await self._start(None)
+        forget(self.data_dir)
 
     async def start_standby(self, leader: Member | None) -> None:
         """Start in recovery, following *leader*; it answers later.

@@ -13,7 +13,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pgherd_backup import drill, drill_report, flush, programs, replica, report_info, restore, run, stanza
+from pgherd_backup import (
+    drill,
+    drill_report,
+    flush,
+    programs,
+    replica,
+    report_info,
+    restore,
+    run,
+    stanza,
+)
 from pgherd_backup import scratch as scratches
 from pgherd_backup.errors import BackupError, RefusedError
 from pgherd_backup.settings import SETTINGS, Settings, load
@@ -138,11 +148,11 @@ def _drill(settings: Settings, arguments: argparse.Namespace) -> int:
     return DONE if report["verdict"] == drill.PASSED else FAILED
 
 
-class _alone:  # noqa: N801 - used as a function
+class _alone:
     """Keep a second one of us from the same directory; a killed one lets go by itself."""
 
     def __enter__(self) -> None:
-        self._file = Path("/run/pgherd-backup/lock").open("a")  # noqa: SIM115
+        self._file = Path("/run/pgherd-backup/lock").open("a")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
 # So many reports are kept.
 KEPT: Final = 50
 STYLE: Final = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
+body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;
+color:#1b1f24}
 h1{font-size:1.5rem;margin-bottom:.2rem} .passed{color:#1a7f37} .failed{color:#b3261e}
 table{border-collapse:collapse;width:100%;margin:1rem 0} td,th{text-align:left;padding:.4rem .6rem;
 border-bottom:1px solid #d5dae0;vertical-align:top} td.n{text-align:right;white-space:nowrap}
@@ -101,5 +101,5 @@ def write(settings: Settings, report: dict[str, Any]) -> dict[str, str]:
 def _land(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".new")
     temporary.write_text(text, encoding="utf-8")
-    os.chmod(temporary, 0o644)
+    temporary.chmod(0o644)
     temporary.rename(path)

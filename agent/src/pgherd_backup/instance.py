@@ -7,13 +7,13 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pgherd_backup import programs
 from pgherd_backup.errors import BackupError, ProgramError
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Mapping
 
 # Between two looks, seconds.

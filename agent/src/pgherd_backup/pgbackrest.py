@@ -171,9 +171,7 @@ def fetch(number: int, path: str, into: Path) -> None:
     """
     suffix = path.rpartition(".")[2]
     with into.open("wb") as file:
-        programs.pipe(
-            [*_reading(number), "repo-get", path], UNPACKERS.get(suffix, ["cat"]), file
-        )
+        programs.pipe([*_reading(number), "repo-get", path], UNPACKERS.get(suffix, ["cat"]), file)
 
 
 def moment(seconds: float) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgherd_backup import pgbackrest
@@ -14,6 +13,7 @@ from pgherd_backup.target import Target, check
 from pgherd_backup.walscan import Scanner
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from pgherd_backup.pgbackrest import Repository
     from pgherd_backup.settings import Settings
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgherd_backup import pgbackrest, programs
@@ -11,6 +10,7 @@ from pgherd_backup.errors import RefusedError
 from pgherd_backup.recovery import private_instance, recover, restore, tidy
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from pgherd_backup.settings import Settings
     from pgherd_backup.target import Target
 

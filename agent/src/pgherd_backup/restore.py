@@ -16,6 +16,7 @@ from pgherd_backup import pgbackrest, programs
 from pgherd_backup.errors import RefusedError
 from pgherd_backup.planning import make_plan
 from pgherd_backup.recovery import forget, private_instance, recover, restore, tidy
+from pgherd_backup.wal import parse_lsn
 
 if TYPE_CHECKING:
     from pgherd_backup.plan import Plan
@@ -26,6 +27,8 @@ KEPT: Final = "before-restore"
 STATE: Final = "restore.json"
 # The agent gives no data directory a start while this is beside it (pgherd.datadir).
 MARK: Final = "filling"
+# What tells it that the member is to lead as it is (pgherd.restored).
+NOTE: Final = "restored"
 
 
 def beside(data_dir: Path, suffix: str) -> Path:
@@ -92,6 +95,7 @@ def in_place(settings: Settings, target: Target, number: int, *, keep_old: bool)
     end = instance.query("SELECT pg_current_wal_lsn()")
     instance.stop()
     tidy(data_dir)
+    _leave_note(settings, data_dir)
     beside(data_dir, MARK).unlink(missing_ok=True)
     beside(data_dir, STATE).unlink(missing_ok=True)
     return {
@@ -118,6 +122,19 @@ def _put_aside(data_dir: Path, chosen: Plan, *, keep_old: bool) -> None:
     elif data_dir.exists():
         for name in ("postmaster.pid", "postmaster.opts", "standby.signal"):
             (data_dir / name).unlink(missing_ok=True)
+
+
+def _leave_note(settings: Settings, data_dir: Path) -> None:
+    """Tell the agent that its member is to lead as it is (`pgherd.restored`)."""
+    program = str(Path(settings.bin_dir) / "pg_controldata")
+    lines = programs.output_of([program, str(data_dir)]).splitlines()
+    fields = {name.strip(): value.strip() for name, _, value in (ln.partition(":") for ln in lines)}
+    note = {
+        "system_id": fields["Database system identifier"],
+        "timeline": int(fields["Latest checkpoint's TimeLineID"]),
+        "checkpoint": parse_lsn(fields["Latest checkpoint location"]),
+    }
+    beside(data_dir, NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
 
 
 def _postmaster_runs(data_dir: Path) -> bool:

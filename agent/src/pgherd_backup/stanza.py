@@ -57,7 +57,9 @@ def ensure(settings: Settings, within: float) -> dict[str, Any]:
         except ProgramError as error:
             if error.code != ARCHIVE_DISABLED:
                 raise
-            pending = "archive_mode is off until PostgreSQL is restarted (pgherd.cluster.restart_rolling)"
+            pending = (
+                "archive_mode is off until PostgreSQL is restarted (pgherd.cluster.restart_rolling)"
+            )
     return {"changed": changed, "acted": True, "pending": pending}
 
 

@@ -8,8 +8,9 @@ from pgherd.actions import (
     ReleaseKey,
     StartPrimary,
     StartStandby,
+    TakeKey,
 )
-from pgherd.model import Member, Process
+from pgherd.model import Member, Process, SyncKey
 from pgherd.rules.rule import Rule, nothing
 from pgherd.rules.successors import (
     failover_is_possible,
@@ -60,6 +61,25 @@ def _known_upstream(view: View) -> Member | None:
     control = view.instance.control
     was_standby = control is not None and not control.was_primary
     return view.upstream if view.remote is not None and was_standby else None
+
+
+def _is_restored(view: View) -> bool:
+    """Tell whether a restore has left this member to be the primary, and nobody leads."""
+    able = view.store_answers and view.has_lease and not view.settings.pause
+    free = view.is_unlocked and not view.holds_key and view.remote is None
+    lives = any(peer.is_primary for peer in view.peers.values())
+    return _is_stopped(view) and view.instance.is_restored and able and free and not lives
+
+
+def _restored_sync(view: View) -> SyncKey:
+    """Return `/sync` of a restored cluster: its leader alone has the commits, on this timeline."""
+    control, cluster = view.instance.control, view.cluster
+    timeline = max(
+        control.timeline if control is not None else 1,
+        cluster.last_timeline if cluster is not None else 0,
+    )
+    leader = "" if view.settings.synchronous_mode == "off" else view.me
+    return SyncKey(leader, timeline=timeline)
 
 
 def _is_starting(view: View) -> bool:
@@ -124,6 +144,12 @@ RULES: Final = (
         lambda view: _is_stopped(view) and bool(view.instance.disk),
         nothing,
         "the data disk is full, read-only or stuck: PostgreSQL starts again once it is well",
+    ),
+    Rule(
+        "lead_restored",
+        _is_restored,
+        lambda view: (TakeKey(_restored_sync(view)),),
+        "a restore has ended here: the cluster goes on from this member, on the timeline it has",
     ),
     Rule(
         "rejoin",

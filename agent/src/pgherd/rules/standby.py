@@ -104,6 +104,11 @@ def _copies_slots(view: View) -> bool:
     )
 
 
+def _is_short_of_limits(view: View) -> bool:
+    asked = view.restart is not None or view.settings.pause
+    return _follows(view) and view.instance.lacks_limits and not asked
+
+
 RULES: Final = (
     Rule(
         "give_up_unelected_key",
@@ -146,6 +151,12 @@ RULES: Final = (
         _streams_against_tag,
         lambda view: (StopReceiving(),),
         "the tag nostream: this member gets its WAL from the archive only",
+    ),
+    Rule(
+        "raise_limits",
+        _is_short_of_limits,
+        lambda view: (BeginRestart(), KeepSlots()),
+        "replay stands still: the WAL is of a primary with higher limits, which need a restart",
     ),
     Rule(
         "compare_first",

@@ -108,8 +108,9 @@ molecule: $(STAMP) ## deploy a cluster in the tests' lab, verify it, break it
 	molecule reset > /dev/null
 	@# Those left out take too long for here: make adopt, upgrade, standby-cluster, variants; and of
 	@# the others the tests that make thorough runs.
-	$(TEST_LAB) molecule test --all --exclude adopt --exclude upgrade --exclude standby_cluster \
-		--exclude variants --no-command-borders
+	$(TEST_LAB) molecule test --all --exclude adopt --exclude backup --exclude upgrade \
+		--exclude standby_cluster --exclude variants --no-command-borders
+	$(TEST_LAB) PGHERD_LAB_BACKUP=pgbackrest molecule test --scenario-name backup --no-command-borders
 
 thorough: $(STAMP) ## the tests of molecule's scenarios that take too long for CI
 	$(TEST_LAB) python -m lab down

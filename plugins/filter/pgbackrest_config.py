@@ -159,7 +159,7 @@ def _global(facts: Mapping[str, Any]) -> dict[str, Any]:
         "log-level-console": "warn",
         "log-level-file": "detail",
         "start-fast": True,
-        "archive-timeout": 120,
+        "archive-timeout": 60,
         "protocol-timeout": 1830,
         "db-timeout": 1800,
     }

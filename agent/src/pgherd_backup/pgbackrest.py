@@ -113,7 +113,7 @@ def parse_info(raw: list[dict[str, Any]]) -> list[Repository]:
         ]
         newest = max(archives, key=lambda each: each["database"]["id"], default=None)
         # Codes of a stanza that is well, and of one that has no backup yet.
-        problem = "" if status["code"] in (0, 2) else str(status["message"])
+        problem = "" if status["code"] in (0, 2) else readable(str(status["message"]))
         found.append(
             Repository(
                 number,
@@ -127,11 +127,22 @@ def parse_info(raw: list[dict[str, Any]]) -> list[Repository]:
     return found
 
 
+def readable(message: str) -> str:
+    """Return what a person can read of *message*, on one line.
+
+    With a wrong cipher pass pgBackRest finds no format in what it deciphers, and quotes it.
+    """
+    first = message.partition("\n")[0]
+    if "FormatError" in message or "CryptoError" in message:
+        return f"{first}: it cannot be deciphered, or is damaged; is the cipher pass the right one?"
+    return first
+
+
 def info(settings: Settings) -> list[Repository]:
     """Return what the repositories hold; raises BackupError."""
     text = programs.output_of(words(settings, "info", "--output=json", local=True))
     try:
-        return parse_info(json.loads(text))
+        return parse_info(json.loads(text, strict=False))
     except (KeyError, TypeError, ValueError) as error:
         raise BackupError(f"pgBackRest's info is not understood: {error!r}") from error
 

@@ -56,6 +56,8 @@ def output_of(words: Sequence[str]) -> str:
         with_us(words),
         capture_output=True,
         text=True,
+        # A wrong cipher pass makes pgBackRest quote what it could not read.
+        errors="replace",
         check=False,
         env=environment(),
         stdin=subprocess.DEVNULL,
@@ -90,6 +92,7 @@ def watch(words: Sequence[str]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         env=environment(),
         stdin=subprocess.DEVNULL,
     )

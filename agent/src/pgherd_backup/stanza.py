@@ -41,9 +41,8 @@ def ensure(settings: Settings, within: float) -> dict[str, Any]:
     seen = agents.look(settings)
     if not should_act(settings, seen):
         return {"changed": False, "acted": False}
-    raw = json.loads(
-        programs.output_of(pgbackrest.words(settings, "info", "--output=json", local=True))
-    )
+    text = programs.output_of(pgbackrest.words(settings, "info", "--output=json", local=True))
+    raw = json.loads(text, strict=False)
     codes = statuses(raw)
     lacking = [n for n in settings.repositories if codes.get(n, MISSING[0]) in MISSING]
     changed = bool(lacking)

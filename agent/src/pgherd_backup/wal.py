@@ -12,10 +12,11 @@ NAME: Final = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
 
 def parse_lsn(text: str) -> int:
     """Return the position that *text*, as `0/16B3748`, names; raises ValueError."""
-    high, slash, low = text.partition("/")
-    if not slash:
-        raise ValueError(f"{text!r} is no position in the WAL, as 0/16B3748")
-    return (int(high, 16) << 32) + int(low, 16)
+    high, _, low = text.partition("/")
+    try:
+        return (int(high, 16) << 32) + int(low, 16)
+    except ValueError:
+        raise ValueError(f"{text!r} is no position in the WAL, as 0/16B3748") from None
 
 
 def split(name: str, segment_bytes: int = SEGMENT_BYTES) -> tuple[int, int]:

@@ -87,6 +87,10 @@ def _section(name: str, options: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _file(shared: Mapping[str, Any], stanza: str) -> str:
+    return f"{HEADER}{_section('global', shared)}\n{stanza}"
+
+
 def _s3(prefix: str, each: Mapping[str, Any]) -> dict[str, Any]:
     host, _, port = str(each["endpoint"]).partition(":")
     return {
@@ -135,7 +139,7 @@ def _keeper(each: Mapping[str, Any], keepers: list[str]) -> str:
 
 
 def _is_far(each: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    return each["type"] == "host" and _keeper(each, facts["keepers"]) != facts["name"]
+    return bool(each["type"] == "host" and _keeper(each, facts["keepers"]) != facts["name"])
 
 
 def _repositories(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +225,7 @@ def _clone(facts: Mapping[str, Any]) -> dict[str, str]:
         source = _repositories(facts)
     options = {**source, "process-max": facts["processes"], "log-level-file": "off"}
     stanza = _section(str(clone["cluster"]), _instance(1, facts))
-    return {"clone.conf": f"{HEADER}{_section('global', options)}\n{stanza}"}
+    return {"clone.conf": _file(options, stanza)}
 
 
 def pgbackrest_config(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -244,8 +248,8 @@ def pgbackrest_config(facts: Mapping[str, Any]) -> dict[str, str]:
     local = {**shared, "lock-path": "/run/pgherd-backup/lock.d", "log-level-file": "off", **given}
     stanza = facts["stanza"]
     return {
-        "pgbackrest.conf": f"{HEADER}{_section('global', main)}\n{_section(stanza, _stanza(facts))}",
-        "local.conf": f"{HEADER}{_section('global', local)}\n{_section(stanza, _instance(1, facts))}",
+        "pgbackrest.conf": _file(main, _section(stanza, _stanza(facts))),
+        "local.conf": _file(local, _section(stanza, _instance(1, facts))),
         **_clone(facts),
     }
 

@@ -40,7 +40,7 @@ options:
 EXAMPLES = r"""
 - name: Show a certificate
   ansible.builtin.debug:
-    msg: "{{ lookup('pgherd.cluster.certificate', '192.0.2.11', directory='/tmp/tls').certificate }}"
+    msg: "{{ lookup('pgherd.cluster.certificate', 'db1', directory='/tmp/tls').certificate }}"
 """
 
 RETURN = r"""
@@ -87,7 +87,7 @@ def make(name: str, days: int, signer: tuple[str, str] | None = None) -> tuple[s
     signer: the authority's key and certificate; None to make an authority.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     own = signer is None
     signing_key: Any = key
     issuer = _name(name)
@@ -124,7 +124,7 @@ def split(text: str) -> tuple[str, str]:
 def days_left(certificate: str) -> float:
     """Return for how long *certificate* is good."""
     ends = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
-    return (ends - datetime.datetime.now(datetime.timezone.utc)).total_seconds() / 86400
+    return (ends - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
 
 
 def _land(path: Path, text: str, *, replace: bool) -> None:

@@ -28,12 +28,14 @@ class Seen:
     """What was asked of a cluster at one moment.
 
     cluster: the body of `/cluster`; pages: that of every member's `/patroni`, None where its
-    agent did not answer; certificates: by whose they are, the days that are left, or what is wrong.
+    agent did not answer; certificates: by whose they are, the days that are left, or what is wrong;
+    backups: what the repositories hold, as backup_info has it, or under `problem` why nobody knows.
     """
 
     cluster: dict[str, Any]
     pages: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     certificates: dict[str, float | str] = field(default_factory=dict)
+    backups: dict[str, Any] = field(default_factory=dict)
 
     @property
     def members(self) -> dict[str, dict[str, Any]]:
@@ -56,6 +58,8 @@ class Allowed:
     slot_bytes_max: int = 1073741824
     certificate_days_min: float = 7
     archive_seconds_max: float = 300
+    backup_hours_max: float = 36
+    drill_days_max: float = 8
 
 
 def leader(seen: Seen, _allowed: Allowed) -> list[str]:
@@ -220,10 +224,59 @@ def archiving(seen: Seen, allowed: Allowed) -> list[str]:
             problems.append(f"{name} cannot archive WAL ({what}): look at archive_command")
         elif waits > allowed.archive_seconds_max:
             most = allowed.archive_seconds_max
+            number = int(archiver.get("waiting") or 0)
             problems.append(
-                f"WAL of {name} waits for {waits:.0f} s to be archived, {most:g} are allowed"
+                f"WAL of {name} waits for {waits:.0f} s to be archived, {most:g} are allowed "
+                f"({number} segments)"
             )
     return problems
+
+
+def backup(seen: Seen, allowed: Allowed) -> list[str]:
+    """Every repository has a good backup that is young enough, and all WAL since."""
+    if problem := seen.backups.get("problem"):
+        return [f"nobody knows what backups there are: {problem}"]
+    problems = []
+    for repository in seen.backups.get("repositories") or []:
+        name = f"repository {repository['number']}"
+        if repository["problem"]:
+            problems.append(f"{name}: {repository['problem']}")
+            continue
+        good = [each for each in repository["backups"] if not each["error"]]
+        if not good:
+            problems.append(f"{name} has no backup: take one (pgherd.cluster.backup)")
+            continue
+        hours = (seen.backups["now"] - max(each["stopped"] for each in good)) / 3600
+        if hours > allowed.backup_hours_max:
+            most = allowed.backup_hours_max
+            problems.append(
+                f"the newest backup of {name} is {hours:.0f} h old, {most:g} are allowed"
+            )
+        if lacks := repository["missing_wal_since_newest"]:
+            problems.append(
+                f"{name} lacks {len(lacks)} segments of WAL since the newest backup, {lacks[0]} "
+                "first: take a backup (pgherd.cluster.backup)"
+            )
+    return problems
+
+
+def restore_drill(seen: Seen, allowed: Allowed) -> list[str]:
+    """The last restore drill passed, and is not long ago."""
+    if "repositories" not in seen.backups:
+        return []  # `backup` says that nobody knows
+    drill = seen.backups.get("drill")
+    if not drill:
+        return ["no backup was ever restored to see if it can be (pgherd.cluster.restore_drill)"]
+    if drill["verdict"] != "passed":
+        bad = [check["name"] for check in drill["checks"] if check["verdict"] != "passed"]
+        return [
+            f"the last restore drill failed ({', '.join(bad)}), at {drill['finished'][:19]} UTC"
+        ]
+    days = (seen.backups["now"] - drill["finished_at"]) / 86400
+    if days > allowed.drill_days_max:
+        most = allowed.drill_days_max
+        return [f"the last restore drill was {days:.0f} days ago, {most:g} are allowed"]
+    return []
 
 
 CHECKS: dict[str, Callable[[Seen, Allowed], list[str]]] = {
@@ -240,11 +293,15 @@ CHECKS: dict[str, Callable[[Seen, Allowed], list[str]]] = {
     "slots": slots,
     "certificates": certificates,
     "archiving": archiving,
+    "backup": backup,
+    "restore_drill": restore_drill,
 }
 # Checks that look at what not every cluster has: whether this one has it, and a sentence if not.
 OPTIONAL: dict[str, tuple[Callable[[Seen], Any], str]] = {
     "certificates": (lambda seen: seen.certificates, "nothing that was asked speaks TLS"),
     "archiving": (archivers, "no member archives WAL (archive_mode is off, or an agent is silent)"),
+    "backup": (lambda seen: seen.backups, "nobody said what backups there are"),
+    "restore_drill": (lambda seen: seen.backups, "nobody said what backups there are"),
 }
 
 

@@ -16,8 +16,8 @@ author: The pgherd developers (@pgherd)
 options:
   query:
     description:
-      - What is asked. V(info), what the repositories hold; V(place), what an earlier restore left on
-        the host; V(plan), what a restore would do.
+      - What is asked. V(info), what the repositories hold; V(place), what an earlier restore left
+        on the host; V(plan), what a restore would do.
     type: str
     choices: [info, place, plan]
     default: info
@@ -52,6 +52,10 @@ options:
     default: ''
   keep_old:
     description: For V(plan), whether what is replaced is kept.
+    type: bool
+    default: true
+  fail:
+    description: Whether to fail when the program does; else RV(found) says why under C(problem).
     type: bool
     default: true
   program:
@@ -141,6 +145,7 @@ def main() -> None:
             "repository": {"type": "int", "default": 0},
             "beside": {"type": "str", "default": ""},
             "keep_old": {"type": "bool", "default": True},
+            "fail": {"type": "bool", "default": True},
             "program": {"type": "path", "default": "/usr/local/bin/pgherd-backup"},
         },
         supports_check_mode=True,
@@ -149,9 +154,10 @@ def main() -> None:
         code, out, err = module.run_command(command(module.params))
     except OSError as error:
         module.fail_json(msg=f"{module.params['program']} cannot be run: {error}")
-    if code != 0:
+    if code != 0 and module.params["fail"]:
         module.fail_json(msg=complaint(code, err), code=code)
-    module.exit_json(changed=False, found=json.loads(out), options=target_options(module.params))
+    found = json.loads(out) if code == 0 else {"problem": complaint(code, err)}
+    module.exit_json(changed=False, found=found, options=target_options(module.params))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ options:
       - V(certificates), those of agents and O(etcd_endpoints) that speak TLS are good for
         O(certificate_days_min); V(archiving), where WAL is archived the last attempt was good and
         none waits longer than O(archive_seconds_max).
+      - V(backup), every repository of O(backups) has a good backup of the last O(backup_hours_max)
+        and all WAL since; V(restore_drill), the last one passed, in the last O(drill_days_max).
     type: list
     elements: str
     choices:
@@ -49,6 +51,8 @@ options:
       - slots
       - certificates
       - archiving
+      - backup
+      - restore_drill
   lag_bytes_max:
     description: How many bytes of WAL a standby may be behind.
     type: int
@@ -65,6 +69,20 @@ options:
     description: How long a segment of WAL may wait to be archived.
     type: float
     default: 300
+  backups:
+    description:
+      - What M(pgherd.cluster.backup_info) found on the host that takes backups; without it they are
+        not looked at. A mapping with V(problem) says that nobody knows.
+    type: dict
+    default: {}
+  backup_hours_max:
+    description: How old the newest backup may be.
+    type: float
+    default: 36
+  drill_days_max:
+    description: How long ago the last restore drill may be.
+    type: float
+    default: 8
   etcd_endpoints:
     description: Client URLs of etcd's members, whose certificates are looked at, too.
     type: list
@@ -161,7 +179,14 @@ if TYPE_CHECKING:
     from ansible_collections.pgherd.cluster.plugins.module_utils._health import Seen
 
 PAUSE_SECONDS = 0.5
-BOUNDS = ("lag_bytes_max", "slot_bytes_max", "certificate_days_min", "archive_seconds_max")
+BOUNDS = (
+    "lag_bytes_max",
+    "slot_bytes_max",
+    "certificate_days_min",
+    "archive_seconds_max",
+    "backup_hours_max",
+    "drill_days_max",
+)
 OPTIONS: dict[str, dict[str, Any]] = {
     "members": {"type": "list", "elements": "str", "default": []},
     "checks": {"type": "list", "elements": "str", "choices": list(CHECKS)},
@@ -169,6 +194,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "slot_bytes_max": {"type": "int", "default": 1073741824},
     "certificate_days_min": {"type": "float", "default": 7},
     "archive_seconds_max": {"type": "float", "default": 300},
+    "backups": {"type": "dict", "default": {}},
+    "backup_hours_max": {"type": "float", "default": 36},
+    "drill_days_max": {"type": "float", "default": 8},
     "etcd_endpoints": {"type": "list", "elements": "str", "default": []},
     "etcd_tls": {"type": "dict", "default": {}},
     "wait_seconds": {"type": "float", "default": 0},
@@ -195,6 +223,7 @@ def look(agents: Agents, params: dict[str, Any]) -> dict[str, Any]:
         seen = observe(agents)
     except HttpError as error:
         return {"healthy": False, "problems": [str(error)], "leader": "", "members": []}
+    seen = replace(seen, backups=params["backups"])
     if "certificates" in names:
         seen = replace(seen, certificates=certificates_of(agents, seen, params))
     checks = examine(seen, allowed, names)

@@ -13,8 +13,8 @@ from pgherd_backup import programs
 from pgherd_backup.errors import BackupError, ProgramError
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping
+    from pathlib import Path
 
 # Between two looks, seconds.
 LOOK_SECONDS: Final = 0.2

@@ -175,6 +175,8 @@ def plan(
         remarks.append(
             f"the archive lacks {', '.join(lacks[:3])}{more}: what comes after is not reached"
         )
+    if target.type == "immediate":
+        reach = [name for name in reach if name[8:] <= backup.last_wal[8:]]
     # pg_wal holds at most what is replayed, and PostgreSQL recycles what was.
     needs = max(backup.size - reused, 0) + min(len(reach) * wal.SEGMENT_BYTES, MARGIN) + MARGIN
     if free < needs:
@@ -188,8 +190,8 @@ def plan(
         taken=moment(backup.stopped),
         target=str(target),
         first_wal=backup.first_wal,
-        last_wal=backup.last_wal if target.type == "immediate" else (reach or [""])[-1],
-        wal=1 if target.type == "immediate" else len(reach),
+        last_wal=(reach or [""])[-1],
+        wal=len(reach),
         size=backup.size,
         needs=needs,
         free=free,

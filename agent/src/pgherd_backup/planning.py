@@ -14,6 +14,7 @@ from pgherd_backup.walscan import Scanner
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from pgherd_backup.pgbackrest import Repository
     from pgherd_backup.settings import Settings
 

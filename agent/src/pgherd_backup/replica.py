@@ -11,6 +11,7 @@ from pgherd_backup.recovery import private_instance, recover, restore, tidy
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from pgherd_backup.settings import Settings
     from pgherd_backup.target import Target
 

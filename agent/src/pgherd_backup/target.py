@@ -50,12 +50,15 @@ class Target:
         given = [f"--target-timeline={self.timeline}"]
         if self.type == "latest":
             return given
+        if self.type == "immediate":
+            # What makes a backup consistent is on its own timeline.
+            return ["--type=immediate", "--target-action=promote"]
         # Times go in UTC, whatever the zone of the server is.
         at = self.at
         value = self.value if at is None else _utc(at)
-        given = [f"--type={self.type}", "--target-action=promote", *given]
-        if self.type != "immediate":
-            given.append(f"--target={value}")
+        given = [
+            f"--type={self.type}", "--target-action=promote", *given, f"--target={value}",
+        ]  # fmt: skip
         return [*given, "--target-exclusive"] if self.exclusive else given
 
 

@@ -33,7 +33,7 @@ PREVIOUS ?= 8d0d98937e1fdbb00e62f5f0d076e3de062316e6
 SEEDS ?= 2000
 
 .PHONY: help venv lock demo test test-all lint sanity unit sim molecule drivers thorough upgrade \
-	standby-cluster adopt variants faults figures bench-path bench-failover lab-up lab-down lab-status clean
+	standby-cluster adopt variants faults figures bench-path bench-backup bench-failover lab-up lab-down lab-status clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
@@ -173,6 +173,9 @@ faults: $(STAMP) ## all drills and faults, RUNS=1 times; ROWS=a,drill:b for some
 
 bench-path: $(STAMP) ## what poolers and balancers cost; writes docs/benchmarks.md
 	$(TEST_LAB) python -m bench.path --publish
+
+bench-backup: $(STAMP) ## what backups and restores take; writes docs/benchmarks.md
+	$(TEST_LAB) python -m bench.backup --publish
 
 bench-failover: $(STAMP) ## pgherd and Patroni when things break; writes docs/benchmarks.md
 	$(TEST_LAB) python -m bench.failover --publish

@@ -266,6 +266,38 @@ class TestWhatAStandbyHoldsBack:
             [row] = await two.postgres.query("SHOW max_connections")
             assert row["max_connections"] == "60", last_words(two.config.postgres.log_file)
 
+    async def test_one_that_has_less_than_its_primary_is_seen_and_comes_back_with_enough(
+        self,
+    ) -> None:
+        """PostgreSQL pauses its replay until it is restarted, and goes on telling that it streams.
+
+        Seen on a replica that was made from a backup, with WAL of higher limits on the way.
+        """
+        async with nodes(2) as [one, two]:
+            await one.create()
+            await two.copy(one)
+            await one.postgres.configure(one.config, {"max_connections": 150})
+            await one.postgres.stop(WITHIN)
+            await one.postgres.start_primary()
+            await one.postgres.wait_until_answering(WITHIN)
+            seen = await two._becomes(lambda seen: seen.lacks_limits)
+            assert seen.replay_paused
+            assert self.written(two) == "'150'"
+            await two.postgres.stop(WITHIN)
+            await two.postgres.start_standby(one.member)
+            position = await one.write("after the restart")
+            seen = await two.catches_up(position)
+            assert not seen.replay_paused
+            assert not seen.lacks_limits
+
+    async def test_one_whose_replay_an_operator_has_paused_lacks_nothing(self) -> None:
+        async with nodes(2) as [one, two]:
+            await one.create()
+            await two.copy(one)
+            await two.postgres.query("SELECT pg_wal_replay_pause()")
+            seen = await two._becomes(lambda seen: seen.replay_paused)
+            assert not seen.lacks_limits
+
     def written(self, node: Node) -> str:
         content = (node.config.postgres.data_dir / "postgresql.conf").read_text()
         lines = dict(line.split(" = ", 1) for line in content.splitlines() if " = " in line)

@@ -92,7 +92,7 @@ def _file(shared: Mapping[str, Any], stanza: str) -> str:
 
 
 def _s3(prefix: str, each: Mapping[str, Any]) -> dict[str, Any]:
-    host, _, port = str(each["endpoint"]).partition(":")
+    host, _colon, port = str(each["endpoint"]).partition(":")
     return {
         f"{prefix}type": "s3",
         f"{prefix}s3-bucket": each["bucket"],

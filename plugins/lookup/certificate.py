@@ -58,10 +58,16 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+except ImportError as error:  # ansible-core brings it along, unless somebody has taken it away
+    PROBLEM: Exception | None = error
+else:
+    PROBLEM = None
 
 PLACEHOLDER = "made-by-the-first-run"
 AUTHORITY = "authority"
@@ -182,6 +188,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any
     ) -> list[dict[str, str]]:
         """Return key and certificates of every name; raises AnsibleLookupError."""
+        if PROBLEM is not None:
+            raise AnsibleLookupError(f"the controller lacks a Python package: {PROBLEM}")
         self.set_options(var_options=variables, direct=kwargs)
         directory = Path(str(self.get_option("directory"))).expanduser()
         how = str(self.get_option("missing"))

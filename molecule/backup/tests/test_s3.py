@@ -44,6 +44,8 @@ frontend s3
   bind {address}:{port} ssl crt /root/s3.pem
   default_backend moto
 backend moto
+  # It takes the first word of the name for a bucket.
+  http-request set-header Host 127.0.0.1:5555
   server moto 127.0.0.1:5555
 END
 systemd-run --quiet --collect --unit=test-moto moto_server -H 127.0.0.1 -p 5555
@@ -84,7 +86,7 @@ def storage(backups: Backups) -> Iterator[dict[str, Any]]:
         yield repository
     finally:
         deploy()
-        lab.exec(KEEPER, ["systemctl", "stop", "test-s3", "test-moto"])
+        lab.exec(KEEPER, ["systemctl", "stop", "test-s3", "test-moto"], check=False)
 
 
 def test_wal_and_backups_go_to_both_and_the_second_is_proven(

@@ -107,15 +107,3 @@ def test_wal_and_backups_go_to_both_and_the_second_is_proven(
     drill = play("restore_drill", restore_repository=2)
     assert drill.code == 0, drill.output
     assert "Restore drill of demo: passed" in drill.output
-
-
-def test_a_repository_that_is_away_does_not_keep_wal_from_the_other(
-    backups: Backups, storage: dict[str, Any]
-) -> None:
-    assert storage["type"] == "s3"
-    backups.shell(KEEPER, "systemctl stop test-s3")
-    backups.write("INSERT INTO both_places VALUES (1)")
-    [[segment]] = backups.write("SELECT pg_walfile_name(pg_switch_wal())")
-    backups.until(
-        "The first repository has the segment", lambda: backups.info()["last_wal"] >= segment
-    )

@@ -33,6 +33,10 @@ MODULE: Final = "bench.backup"
 HEALTHY_SECONDS: Final = 300
 KEEPER: Final = "ops1"
 PLACE: Final = "/var/lib/postgresql/bench"
+BARE: Final = (
+    "pgbackrest", "--config=/etc/pgbackrest/local.conf", "--stanza=demo", f"--pg1-path={PLACE}",
+    "--archive-mode=off", "--log-level-console=error", "restore",
+)  # fmt: skip
 FILL: Final = (
     "CREATE TABLE bench AS SELECT g AS id, md5(g::text) || md5((g + 1)::text) AS what "
     "FROM generate_series(1, {rows}) g"
@@ -167,6 +171,9 @@ class Bench:
         self.figures.add("delta", timed(lambda: self.as_owner(host, *command)))
         self.figures.add("anew", timed(lambda: self._anew(host)))
         self.shell(host, f"rm -rf {PLACE}")
+
+    def _empty(self, host: str) -> None:
+        self.shell(host, f"rm -rf {PLACE}; install -d -m 0700 -o postgres -g postgres {PLACE}")
 
     def _anew(self, host: str) -> None:
         self.shell(host, f"rm -rf {PLACE}")

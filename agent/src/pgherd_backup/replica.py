@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgherd_backup import pgbackrest, programs
 from pgherd_backup.errors import RefusedError
-from pgherd_backup.recovery import private_instance, recover, restore, tidy
+from pgherd_backup.recovery import close, private_instance, recover, restore, tidy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +52,5 @@ def begin_cluster(
     # What begins here is archived by the cluster that it is to be, once that has a stanza.
     instance = private_instance(settings, data_dir, archive_command="/bin/false")
     recover(instance)
-    instance.query("CHECKPOINT")
-    instance.stop()
+    close(instance)
     tidy(data_dir)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgherd_backup import pgbackrest, programs
 from pgherd_backup.errors import RefusedError
 from pgherd_backup.planning import make_plan
-from pgherd_backup.recovery import forget, private_instance, recover, restore, tidy
+from pgherd_backup.recovery import close, forget, private_instance, recover, restore, tidy
 from pgherd_backup.wal import parse_lsn
 
 if TYPE_CHECKING:
@@ -90,11 +90,12 @@ def in_place(settings: Settings, target: Target, number: int, *, keep_old: bool)
     programs.tell(f"restored {chosen.backup}; recovering to {target}")
     instance = private_instance(settings, data_dir)
     recover(instance)
-    instance.query("CHECKPOINT")
-    timeline = instance.query("SELECT timeline_id FROM pg_control_checkpoint()")
+    # Not by the control file, which names the new timeline only from its first checkpoint on.
+    timeline = instance.query(
+        "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
+    )
     end = instance.query("SELECT pg_current_wal_lsn()")
-    instance.stop()
-    instance.log.unlink(missing_ok=True)
+    close(instance)
     tidy(data_dir)
     _leave_note(settings, data_dir)
     beside(data_dir, MARK).unlink(missing_ok=True)

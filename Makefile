@@ -118,6 +118,10 @@ thorough: $(STAMP) ## the tests of molecule's scenarios that take too long for C
 	$(TEST_LAB) python -c "from lab.playbook import deploy; deploy()"
 	for scenario in operation switchover; do $(TEST_LAB) pytest -s -m thorough molecule/$$scenario/tests || exit; done
 	$(TEST_LAB) python -m lab down
+	$(TEST_LAB) python -m lab up
+	$(TEST_LAB) PGHERD_LAB_BACKUP=pgbackrest python -c "from lab.playbook import deploy; deploy()"
+	$(TEST_LAB) pytest -s -m thorough molecule/backup/tests
+	$(TEST_LAB) python -m lab down
 
 standby-cluster: $(STAMP) ## one cluster follows another, takes its place and gives it back
 	$(TEST_LAB) python -m lab down

@@ -19,7 +19,7 @@ from pgherd_backup.restore import check_place, forget_kept, give_way, place
 from pgherd_backup.run import should_act
 from pgherd_backup.scratch import directory
 from pgherd_backup.settings import Settings, load
-from pgherd_backup.stanza import statuses
+from pgherd_backup.stanza import has_backup, statuses
 from pgherd_backup.walscan import parse
 
 if TYPE_CHECKING:
@@ -76,6 +76,13 @@ class TestWhatPgBackRestSays:
     def test_of_nothing_is_nothing(self) -> None:
         assert parse_info([]) == []
         assert statuses(info(3)) == {1: 3}
+        assert not has_backup([])
+
+    def test_of_a_damaged_backup_is_not_taken_for_one(self) -> None:
+        told = info()
+        assert has_backup(told)
+        told[0]["backup"][0]["error"] = True
+        assert not has_backup(told)
 
 
 def test_moments_are_told_in_utc_to_what_they_are_known() -> None:

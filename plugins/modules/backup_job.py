@@ -100,11 +100,6 @@ def is_running(shown: dict[str, str]) -> bool:
     return shown.get("ActiveState") in RUNNING and shown.get("SubState") != "exited"
 
 
-def exists(shown: dict[str, str]) -> bool:
-    """Tell whether there is such a unit, over or not."""
-    return shown.get("ActiveState") != "inactive"
-
-
 def seconds(shown: dict[str, str]) -> float:
     """Return how long the command took."""
     began, ended = (int(shown.get(name) or 0) for name in TIMES)

@@ -144,6 +144,9 @@ def _drill(settings: Settings, arguments: argparse.Namespace) -> int:
     with _alone():
         report = drill.drill(settings, fresh_seconds=arguments.fresh_seconds, number=arguments.repo)
     places = drill_report.write(settings, report)
+    bad = [check["name"] for check in report["checks"] if check["verdict"] != drill.PASSED]
+    named = f" ({', '.join(bad)})" if bad else ""
+    programs.tell(f"restore drill: {report['verdict']}{named}; the report is {places['html']}")
     _show({**report, "files": places}, arguments)
     return DONE if report["verdict"] == drill.PASSED else FAILED
 

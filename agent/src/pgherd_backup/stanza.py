@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MISSING: Final = (1, 3)
 # Its exit code when the cluster is not the one that the stanza is of (mismatch of version or id).
 MISMATCH: Final = (28, 44, 51)
+NO_BACKUP: Final = (
+    "there is no backup yet: take one (pgherd.cluster.backup), or wait for the timers"
+)
 # Its exit code when archive_mode is still off: PostgreSQL has to be restarted first.
 ARCHIVE_DISABLED: Final = 87
 
@@ -32,8 +35,13 @@ def statuses(raw: Sequence[dict[str, Any]]) -> dict[int, int]:
     }
 
 
+def has_backup(raw: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether there is a backup that can be used, in any repository."""
+    return any(not backup.get("error") for stanza in raw for backup in stanza.get("backup") or [])
+
+
 def ensure(settings: Settings, within: float) -> dict[str, Any]:
-    """Make or upgrade the stanza where it has to be; tell whether anything was changed.
+    """Make or upgrade the stanza where it has to be; tell what was changed and what is missing yet.
 
     :param within: how long the first segment may take into the archive, seconds.
     :raises BackupError: it cannot be made, with pgBackRest's words.
@@ -49,7 +57,7 @@ def ensure(settings: Settings, within: float) -> dict[str, Any]:
     if lacking:
         programs.output_of(pgbackrest.words(settings, "stanza-create"))
     changed |= _upgrade(settings)
-    pending = ""
+    pending = "" if has_backup(raw) else NO_BACKUP
     if changed:
         try:
             programs.output_of(pgbackrest.words(settings, f"--archive-timeout={within:g}", "check"))

@@ -64,6 +64,7 @@ def test_one_flipped_byte_makes_the_drill_fail(backups: Backups) -> None:
         backups.lab.exec(KEEPER, flip)  # back again: the largest file is the same one
     assert outcome.code != 0
     assert "restore: failed" in outcome.output
+    assert "restore drill: failed (restore)" in " ".join(outcome.output.split())
     metrics = backups.shell(KEEPER, "cat /var/lib/prometheus/node-exporter/*.prom")
     assert 'pgherd_restore_drill_success{cluster="demo"} 0' in metrics
     assert backups.shell(KEEPER, "ls /var/lib/pgherd-scratch") == ""

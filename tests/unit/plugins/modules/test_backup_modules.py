@@ -12,7 +12,6 @@ from ansible_collections.pgherd.cluster.plugins.modules.backup_info import (
     target_options,
 )
 from ansible_collections.pgherd.cluster.plugins.modules.backup_job import (
-    exists,
     is_running,
     new_lines,
     parse_show,
@@ -78,23 +77,20 @@ def test_a_unit_is_read() -> None:
     shown = parse_show(RUNNING + "\nnonsense\n")
     assert shown["Description"] == "a b=c"
     assert is_running(shown)
-    assert exists(shown)
 
 
 @pytest.mark.parametrize(
-    ("active", "sub", "runs", "there"),
+    ("active", "sub", "runs"),
     [
-        ("active", "exited", False, True),
-        ("active", "running", True, True),
-        ("deactivating", "stop-sigterm", True, True),
-        ("failed", "failed", False, True),
-        ("inactive", "dead", False, False),
+        ("active", "exited", False),
+        ("active", "running", True),
+        ("deactivating", "stop-sigterm", True),
+        ("failed", "failed", False),
+        ("inactive", "dead", False),
     ],
 )
-def test_a_unit_that_is_over_is_known(active: str, sub: str, runs: bool, there: bool) -> None:
-    shown = {"ActiveState": active, "SubState": sub}
-    assert is_running(shown) == runs
-    assert exists(shown) == there
+def test_a_unit_that_is_over_is_known(active: str, sub: str, runs: bool) -> None:
+    assert is_running({"ActiveState": active, "SubState": sub}) == runs
 
 
 def test_how_long_it_took_is_by_systemds_clock() -> None:

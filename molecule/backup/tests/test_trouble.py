@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.playbook import play
+from lab.playbook import deploy, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +118,29 @@ def test_archiving_waits_says_so_and_catches_up(trouble: Any, backups: Backups) 
     found = backups.info()
     assert found["missing_wal_since_newest"] == []
     backups.until("Health is well again", lambda: not _is_told(backups))
+
+
+@pytest.mark.thorough
+def test_wal_is_dropped_before_the_disk_fills_up_and_the_gap_is_told(backups: Backups) -> None:
+    """With a bound of 32 MiB; the next backup makes the gap history."""
+    deploy({"pgbackrest_config": {"archive-push-queue-max": "32MiB"}})
+    backups.write("CREATE TABLE IF NOT EXISTS troubled (id int)")
+    backups.lab.pause(KEEPER)
+    try:
+        for number in range(8):
+            backups.write(f"INSERT INTO troubled VALUES ({number})")
+            backups.write("SELECT pg_switch_wal()")
+        sql = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+        backups.until("WAL is dropped", lambda: int(backups.write(sql)[0][0]) <= 3)
+    finally:
+        backups.lab.unpause(KEEPER)
+    backups.await_archived()
+    assert backups.info()["missing_wal_since_newest"] != []
+    told = play("status")
+    assert "segments of WAL since the newest backup" in " ".join(told.output.split())
+    assert play("backup", backup_type="diff").code == 0
+    assert backups.info()["missing_wal_since_newest"] == []
+    deploy()
 
 
 def _is_told(backups: Backups) -> bool:

@@ -69,5 +69,8 @@ def flush(settings: Settings, within: float) -> str:
             return name
         if time.monotonic() >= deadline:
             why = "its last attempt failed" if failing == "true" else "it takes long"
-            raise BackupError(f"{name} was not archived within {within:g} s: {why}")
+            raise BackupError(
+                f"{name} was not archived within {within:g} s: {why}. A restore of what is in the "
+                "archive goes without it: restore_flush_seconds=0"
+            )
         time.sleep(LOOK_SECONDS)

@@ -49,6 +49,13 @@ class DataDir:
     def __str__(self) -> str:
         return f"/{self._server.name}/{self._file}"
 
+    @property
+    def name(self) -> str:
+        return self._file
+
+    def with_name(self, name: str) -> Beside:
+        return Beside()
+
     def exists(self) -> bool:
         data = self._server.data
         return data is not None and (self._file != "standby.signal" or data.is_standby)
@@ -62,6 +69,16 @@ class DataDir:
         assert self._file == "standby.signal"
         if self._server.data is not None:
             self._server.data.is_standby = False
+
+
+class Beside:
+    """Stands for a file beside the data directory: nobody restores anything here."""
+
+    def read_text(self, encoding: str = "") -> str:
+        raise FileNotFoundError
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        assert missing_ok
 
 
 class Aside:

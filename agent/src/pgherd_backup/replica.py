@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgherd_backup import pgbackrest, programs
 from pgherd_backup.errors import RefusedError
+from pgherd_backup.planning import usable
 from pgherd_backup.recovery import close, private_instance, recover, restore, tidy
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def make_replica(settings: Settings, data_dir: Path) -> None:
 
     :raises BackupError: it cannot be done; the agent tries its next method then.
     """
+    # The old data are touched only if there is something to take their place.
+    if not any(not each.error for found in usable(settings) for each in found.backups):
+        raise RefusedError("there is no backup that can be used")
     replaced = data_dir.with_name(data_dir.name + ".replaced")
     if replaced.is_dir() and not any(data_dir.iterdir()):
         tablespaces = replaced / "pg_tblspc"

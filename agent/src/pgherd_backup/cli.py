@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 failed; 2 wrong command line; 3 refused, nothing was touch
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import sys
@@ -30,11 +31,12 @@ from pgherd_backup.settings import SETTINGS, Settings, load
 from pgherd_backup.target import TYPES, Target, check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 DONE: Final = 0
 FAILED: Final = 1
 REFUSED: Final = 3
+LOCK: Final = Path("/run/pgherd-backup/lock")
 
 
 def _target(arguments: argparse.Namespace) -> Target:
@@ -45,18 +47,22 @@ def _target(arguments: argparse.Namespace) -> Target:
     return target
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
 def _show(found: dict[str, Any], arguments: argparse.Namespace) -> None:
     if arguments.json:
-        print(json.dumps(found))  # noqa: T201
-    else:
-        width = max(map(len, found), default=0)
-        for name, value in found.items():
-            print(f"{name.replace('_', ' ').ljust(width)}  {value}")  # noqa: T201
+        _say(json.dumps(found))
+        return
+    width = max(map(len, found), default=0)
+    for name, value in found.items():
+        _say(f"{name.replace('_', ' ').ljust(width)}  {value}")
 
 
 def _info(settings: Settings, arguments: argparse.Namespace) -> int:
     told = report_info.describe(settings)
-    print(json.dumps(told) if arguments.json else report_info.table(told))  # noqa: T201
+    _say(json.dumps(told) if arguments.json else report_info.table(told))
     return DONE
 
 
@@ -151,18 +157,15 @@ def _drill(settings: Settings, arguments: argparse.Namespace) -> int:
     return DONE if report["verdict"] == drill.PASSED else FAILED
 
 
-class _alone:
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
     """Keep a second one of us from the same directory; a killed one lets go by itself."""
-
-    def __enter__(self) -> None:
-        self._file = Path("/run/pgherd-backup/lock").open("a")
+    with LOCK.open("a") as file:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RefusedError("another restore or drill is under way on this host") from None
-
-    def __exit__(self, *_details: object) -> None:
-        self._file.close()
+        yield
 
 
 def _with_target(parser: argparse.ArgumentParser) -> None:

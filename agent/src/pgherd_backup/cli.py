@@ -67,7 +67,13 @@ def _info(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _run(settings: Settings, arguments: argparse.Namespace) -> int:
-    _show(run.take(settings, arguments.kind, if_leader=arguments.if_leader), arguments)
+    taken = run.take(settings, arguments.kind, if_leader=arguments.if_leader)
+    if arguments.json:
+        _show(taken, arguments)
+    elif not taken["acted"]:
+        _say(f"it is the turn of {taken['leader'] or 'nobody'}: nothing was done")
+    for each in [] if arguments.json else taken["backups"]:
+        _say(f"{each['label']} ({each['type']}) in repository {each['repository']}")
     return DONE
 
 
@@ -153,7 +159,8 @@ def _drill(settings: Settings, arguments: argparse.Namespace) -> int:
     bad = [check["name"] for check in report["checks"] if check["verdict"] != drill.PASSED]
     named = f" ({', '.join(bad)})" if bad else ""
     programs.tell(f"restore drill: {report['verdict']}{named}; the report is {places['html']}")
-    _show({**report, "files": places}, arguments)
+    if arguments.json:
+        _show({**report, "files": places}, arguments)
     return DONE if report["verdict"] == drill.PASSED else FAILED
 
 

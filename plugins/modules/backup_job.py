@@ -28,6 +28,11 @@ options:
     description: Where the output is kept meanwhile; it is there, and its owner may be another user.
     type: path
     default: /run/pgherd-backup
+  properties:
+    description: Properties of the unit beyond ours, such as C(CPUQuota=100%).
+    type: list
+    elements: str
+    default: []
   poll_seconds:
     description: How often is looked.
     type: float
@@ -153,6 +158,7 @@ class Job:
                 *("--property=KillMode=mixed", "--property=TimeoutStartSec=infinity"),
                 f"--property=StandardOutput=append:{self.output}",
                 f"--property=StandardError=append:{self.log}",
+                *(f"--property={each}" for each in self.module.params["properties"]),
                 *self.module.params["command"],
             ]
         )
@@ -198,6 +204,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "command": {"type": "list", "elements": "str", "required": True},
             "directory": {"type": "path", "default": "/run/pgherd-backup"},
+            "properties": {"type": "list", "elements": "str", "default": []},
             "poll_seconds": {"type": "float", "default": 1},
             "offset": {"type": "int", "default": -1},
         },

@@ -53,10 +53,7 @@ def ensure(settings: Settings, within: float) -> dict[str, Any]:
     raw = json.loads(text, strict=False)
     codes = statuses(raw)
     lacking = [n for n in settings.repositories if codes.get(n, MISSING[0]) in MISSING]
-    changed = bool(lacking)
-    if lacking:
-        programs.output_of(pgbackrest.words(settings, "stanza-create"))
-    changed |= _upgrade(settings)
+    changed = _make_or_upgrade(settings) or bool(lacking)
     pending = "" if has_backup(raw) else NO_BACKUP
     if changed:
         try:
@@ -70,7 +67,8 @@ def ensure(settings: Settings, within: float) -> dict[str, Any]:
     return {"changed": changed, "acted": True, "pending": pending}
 
 
-def _upgrade(settings: Settings) -> bool:
+def _make_or_upgrade(settings: Settings) -> bool:
+    """Make what is missing, which changes nothing where nothing is; tell if it was upgraded."""
     try:
         programs.output_of(pgbackrest.words(settings, "stanza-create"))
     except ProgramError as error:
